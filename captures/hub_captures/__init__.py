@@ -1,0 +1,1 @@
+"""The captures that ship with hub, one file a connector."""

@@ -1,0 +1,1 @@
+"""hub: captures to a durable log to materializations, in one process."""

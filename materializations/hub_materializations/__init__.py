@@ -1,0 +1,1 @@
+"""The materializations that ship with hub, one file a connector."""

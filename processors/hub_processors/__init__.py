@@ -1,0 +1,1 @@
+"""The processors that ship with hub, one file a connector."""
