@@ -167,7 +167,9 @@ class Batch:
         """The same records under another collection."""
         return self._copy(collection=collection)
 
-    def with_docs(self, docs: Sequence[Document], *, errors: Mapping[int, RecordError] | None = None) -> Batch:
+    def with_docs(
+        self, docs: Sequence[Document], *, errors: Mapping[int, RecordError] | None = None
+    ) -> Batch:
         """As many other documents, with the same operations and metadata."""
         assert len(docs) == self.count
         return self._copy(docs=docs, ndjson=None, errors=errors)

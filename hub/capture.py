@@ -1,0 +1,129 @@
+"""The contract of a capture: a connector that reads a source and appends to collections.
+
+A capture pushes: it sends batches together with the position after them and is done, nothing
+flows backwards but waiting. `Outlet.durable` replaces acknowledgements: the source may be told to
+forget what lies before it, and nothing after it.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Sequence
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
+
+import msgspec
+
+from hub.record import Batch, Position, TaskName
+from hub.schema import CollectionSchema
+from hub.spec import Spec
+
+PositionT = TypeVar("PositionT", bound=Position)
+
+
+class Discovered(msgspec.Struct, frozen=True):
+    """A collection that could be captured: its schema, and what a person should know about it."""
+
+    schema: CollectionSchema
+    note: str = ""
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """One thing that `hub check` looked at. `cure` is the SQL or setting that mends a failure."""
+
+    ok: bool
+    what: str
+    cure: str = ""
+
+
+class Outlet(Protocol[PositionT]):
+    """Where a capture sends. One task, one outlet; calls are made one at a time."""
+
+    task: TaskName
+    """The capture's own name. Its collections are `task` or `task/…` (see `collection_name`)."""
+
+    durable: PositionT | None
+    """The newest position whose records are on disk. The source may be told to forget what lies before it.
+    Starts as the position the capture was resumed from."""
+
+    full: bool
+    """True while `send` would have to wait for the log: on disk up to its cap, or in the queue."""
+
+    async def describe(self, schema: CollectionSchema) -> None:
+        """State a collection's key and schema, before its first record and whenever they change. It takes
+        effect exactly between the records sent before and after. Repeating the same costs nothing."""
+        ...
+
+    async def send(self, batches: Sequence[Batch], position: PositionT | None) -> None:
+        """Hand over records, in order. Returns when they are accepted, which may take long: that is the
+        backpressure. Not yet durable then; see `durable` and `settle`.
+
+        With `None` the records are inside a source transaction and stay invisible; a later call with a
+        position makes all of them visible at once. On restart the source is resumed from the newest
+        position, and records sent after it are gone as if they had never been.
+        """
+        ...
+
+    async def settle(self) -> None:
+        """Wait until everything sent so far is durable."""
+        ...
+
+    def progress(self, collection: str, done: int, total: int | None) -> None:
+        """Rows of a snapshot read so far, and the estimate of all. `done == total` ends it."""
+        ...
+
+    def gauge(self, name: str, value: float) -> None:
+        """A number to show beside the task, such as `slot_retained_bytes`. The name ends in its unit."""
+        ...
+
+    def count(self, name: str, amount: int = 1) -> None:
+        """Add to a counter of the task, such as `reconnects`."""
+        ...
+
+    def notice(self, message: str, **fields: Any) -> None:
+        """One line in the log for a person: something happened that they may want to know."""
+        ...
+
+
+class Capture(Spec, Generic[PositionT], frozen=True, kw_only=True):
+    """Base of every capture: its options are its fields.
+
+    The same instance may be opened many times; what belongs to one run lives in `run`.
+    """
+
+    position_type: ClassVar[type[Position]]
+
+    @abc.abstractmethod
+    async def check(self, task: TaskName) -> Sequence[Finding]:
+        """Reach the source and see whether it may be read, changing nothing. Failures carry their cure."""
+
+    @abc.abstractmethod
+    async def discover(self, task: TaskName) -> Sequence[Discovered]:
+        """What could be captured with these options, with schema and key."""
+
+    @abc.abstractmethod
+    async def run(self, resume: PositionT | None, out: Outlet[PositionT]) -> None:
+        """Read from `resume` on, or from the beginning, until cancelled or the source has ended.
+
+        Returning means that there will never be more. Raises `TransientError` to be opened again after a
+        backoff, `FatalError` to stop this task. Cancellation may come at any await and needs no care
+        beyond closing what was opened: what was not durable is read again.
+        """
+
+
+def collection_name(task: TaskName, *parts: str) -> str:
+    """The full name of a capture's collection, such as `shop/public.orders`.
+
+    Parts come from the source and are hostile: a slash or a control character in one is written as
+    `%XX`, so that no two collections share a name and none can be mistaken for another task's.
+    """
+    if not parts:
+        return task
+    return f"{task}/{'.'.join(_escaped(part) for part in parts)}"
+
+
+def _escaped(part: str) -> str:
+    if part.isidentifier():
+        return part
+    return "".join(
+        f"%{ord(char):02X}" if char in "/%." or ord(char) < 32 or ord(char) == 127 else char for char in part
+    )

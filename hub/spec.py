@@ -1,0 +1,232 @@
+"""Typed options that document themselves.
+
+One declaration, a class with annotated fields, gives parsing, lint with positions and nearest
+names, JSON Schema, the generated page and the listing. The hard thing is to report every mistake
+of a component at once: options are converted one by one, each error with the path to its place.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import re
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from functools import cache
+from typing import Annotated, Any, ClassVar, Self, Union, get_args, get_origin
+
+import msgspec
+
+from hub.errors import HubError
+from hub.options import OPTION_TYPES, Duration, Interpolated, MappingText, Secret, Size
+
+__all__ = [
+    "Duration",
+    "Interpolated",
+    "MappingText",
+    "Path",
+    "Report",
+    "Secret",
+    "Size",
+    "Spec",
+    "nearest",
+    "parse_options",
+]
+
+SpecT = typing.TypeVar("SpecT", bound="Spec")
+
+Path = tuple[str | int, ...]
+"""Where a value stands below the component: option names and list indexes."""
+
+
+class Report(typing.Protocol):
+    """Takes one mistake. `inner` is the (line, column) inside a text option, from 1."""
+
+    def __call__(self, path: Path, message: str, *, inner: tuple[int, int] | None = None) -> None: ...
+
+
+class Spec(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True, dict=True):
+    """Base of everything a user configures: connectors, bindings, groups of options.
+
+    Fields are `Annotated[type, Meta(description="…")]`; a default makes an option optional. Use
+    `Secret`, `Duration`, `Size`, `MappingText` and `Interpolated` for what they name, `Literal` for
+    closed sets, and another `Spec` for a group. Instances never change; what is derived from the
+    options may be kept with `functools.cached_property`.
+    """
+
+    summary: ClassVar[str] = ""
+
+    def problems(self) -> Iterator[tuple[Path, str]]:
+        """Mistakes that only show when several options are seen together."""
+        return iter(())
+
+    @classmethod
+    def parse(cls, options: object, report: Report) -> Self | None:
+        """Read the options, reporting every mistake. None when there was one."""
+        return parse_options(cls, options, report)
+
+
+def parse_options(spec: type[SpecT], options: object, report: Report, path: Path = ()) -> SpecT | None:
+    """Convert a mapping of options to a `spec`, reporting every mistake below `path`."""
+    if options is None:
+        options = {}
+    if not isinstance(options, Mapping):
+        report(path, f"expected options, as a mapping of names to values, got {_kind(options)}")
+        return None
+    fields = {field.encode_name: field for field in msgspec.structs.fields(spec)}
+    hints = hints_of(spec)
+    mistakes = _Counting(report)
+    values: dict[str, Any] = {}
+    for name in options:
+        if name not in fields:
+            mistakes((*path, name), f"unknown option {name!r}{nearest(str(name), fields)}")
+    for name, field in fields.items():
+        if name in options:
+            before = mistakes.count
+            value = _convert(hints[field.name], options[name], mistakes, (*path, name))
+            if mistakes.count == before:
+                values[field.name] = value
+        elif field.required:
+            mistakes(path, f"missing option {name!r}: {description_of(hints[field.name])}")
+    if mistakes.count:
+        return None
+    made = spec(**values)
+    for inner, message in made.problems():
+        mistakes((*path, *inner), message)
+    return None if mistakes.count else made
+
+
+def nearest(name: str, known: typing.Iterable[str]) -> str:
+    """`; did you mean 'x'?` for the closest known name, or the names there are when few."""
+    names = [str(item) for item in known]
+    if close := _close(name, names):
+        return close
+    if 0 < len(names) <= 12:
+        return f"; expected one of {', '.join(names)}"
+    return ""
+
+
+def _close(name: object, names: typing.Iterable[object]) -> str:
+    close = difflib.get_close_matches(str(name), [str(item) for item in names], n=1, cutoff=0.6)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+class _Counting:
+    def __init__(self, report: Report) -> None:
+        self.report = report
+        self.count = 0
+
+    def __call__(self, path: Path, message: str, *, inner: tuple[int, int] | None = None) -> None:
+        self.count += 1
+        self.report(path, message, inner=inner)
+
+
+def _convert(hint: Any, value: Any, report: Report, path: Path) -> Any:
+    """One option's value. Groups and lists of groups are walked, so that all their mistakes show."""
+    plain = plain_type(hint)
+    origin = get_origin(plain)
+    if origin in (Union, types.UnionType):
+        choices = [choice for choice in get_args(plain) if choice is not type(None)]
+        if value is None and len(choices) < len(get_args(plain)):
+            return None
+        if len(choices) == 1:
+            return _convert(choices[0], value, report, path)
+        for choice in choices:
+            bare = plain_type(choice)
+            listed = get_origin(bare) in (list, tuple)
+            if isinstance(value, list) == listed and isinstance(value, dict) == is_spec(bare):
+                return _convert(choice, value, report, path)
+    if is_spec(plain):
+        return parse_options(plain, value, report, path)
+    if origin is list and isinstance(value, list):
+        found = [_convert(get_args(plain)[0], item, report, (*path, i)) for i, item in enumerate(value)]
+        return _checked(hint, found, report, path)
+    if origin is dict and isinstance(value, Mapping):
+        return {key: _convert(get_args(plain)[1], item, report, (*path, key)) for key, item in value.items()}
+    return _leaf(hint, value, report, path)
+
+
+def _leaf(hint: Any, value: Any, report: Report, path: Path) -> Any:
+    plain = plain_type(hint)
+    if get_origin(plain) is typing.Literal and value not in get_args(plain):
+        choices = ", ".join(str(choice) for choice in get_args(plain))
+        report(path, f"expected one of {choices}, got {value!r}{_close(value, get_args(plain))}")
+        return None
+    try:
+        made = msgspec.convert(value, hint, dec_hook=_decode_option)
+    except msgspec.ValidationError as error:
+        message, inner = _explained(error)
+        report((*path, *inner), message)
+        return None
+    if isinstance(made, MappingText):
+        _check_text(made, report, path)
+    return made
+
+
+def _checked(hint: Any, found: list[Any], report: Report, path: Path) -> Any:
+    for meta in get_args(hint)[1:] if get_origin(hint) is Annotated else ():
+        if isinstance(meta, msgspec.Meta) and meta.min_length is not None and len(found) < meta.min_length:
+            report(path, f"expected at least {meta.min_length} entries, got {len(found)}")
+    return found
+
+
+def _check_text(text: MappingText, report: Report, path: Path) -> None:
+    from hub.mapping import compile as compile_mapping
+
+    try:
+        compile_mapping(str(text), kind=text.KIND)
+    except HubError as error:
+        line, column = getattr(error, "line", 1), getattr(error, "column", 1)
+        report(path, getattr(error, "message", str(error)), inner=(line, column))
+
+
+def _decode_option(wanted: type, written: object) -> object:
+    if wanted in OPTION_TYPES:
+        return wanted.parse(written)
+    raise NotImplementedError(f"{wanted.__name__} is not a type of option")
+
+
+_INNER_PATH = re.compile(r" - at `\$(?P<path>[^`]*)`$")
+_STEP = re.compile(r"\.(\w+)|\[(\d+)\]|\[\.\.\.\]")
+
+
+def _explained(error: msgspec.ValidationError) -> tuple[str, Path]:
+    text = str(error)
+    match = _INNER_PATH.search(text)
+    steps: Path = ()
+    if match:
+        text = text[: match.start()]
+        steps = tuple(
+            int(index) if index else name for name, index in _STEP.findall(match["path"]) if index or name
+        )
+    return text[:1].lower() + text[1:], steps
+
+
+def plain_type(hint: Any) -> Any:
+    """The type without its `Annotated`."""
+    return get_args(hint)[0] if get_origin(hint) is Annotated else hint
+
+
+def is_spec(hint: Any) -> bool:
+    """True for a group of options."""
+    return inspect.isclass(hint) and issubclass(hint, Spec)
+
+
+@cache
+def hints_of(spec: type[Spec]) -> dict[str, Any]:
+    """The declared type of each field, with its `Meta`."""
+    return typing.get_type_hints(spec, include_extras=True)
+
+
+def description_of(hint: Any) -> str:
+    """What the field's `Meta` says of it."""
+    for meta in get_args(hint)[1:] if get_origin(hint) is Annotated else ():
+        if isinstance(meta, msgspec.Meta) and meta.description:
+            return meta.description
+    return ""
+
+
+def _kind(value: object) -> str:
+    names = {str: "text", list: "a list", bool: "a boolean", int: "a number", float: "a number"}
+    return names.get(type(value), type(value).__name__)
