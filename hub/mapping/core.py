@@ -1,0 +1,1 @@
+"""Declarations of the functions and methods whose meaning the compiler itself gives."""
