@@ -1,0 +1,52 @@
+"""Records that could not be processed, kept with all that is needed to look at them and to retry.
+
+A dead letter is a document of the collection `dead_letters/<task>`: the document as the failing
+component got it, its operation and metadata, the error, the component, and where in the log it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from hub.document import encode
+from hub.errors import FatalError, RecordError
+from hub.materialization import Binding, Rejected
+from hub.record import OPERATIONS, Batch, Cursor
+from hub.runtime.stage import Failure, Outcome, settled
+
+
+def dead_letters(task: str, failures: Sequence[Failure], at: tuple[str, Cursor | None]) -> Batch:
+    """The failures of one chunk as a batch of the task's dead-letter collection."""
+    lines_of: dict[int, list[bytes]] = {}
+    texts = []
+    for failure in failures:
+        batch = failure.batch
+        lines = lines_of.setdefault(id(batch), [])
+        if not lines:
+            lines += batch.lines()
+        texts.append(encode(_letter(task, failure, lines[failure.index], at)))
+    return Batch.of_lines(f"dead_letters/{task}", texts)
+
+
+def _letter(task: str, failure: Failure, document: bytes, at: tuple[str, Cursor | None]) -> dict[str, Any]:
+    journal, upto = at
+    place = upto.journals[journal] if upto is not None else None
+    return {
+        "task": task,
+        "collection": failure.batch.collection,
+        "component": failure.component,
+        "error": failure.error.reason,
+        "operation": OPERATIONS[failure.batch.op(failure.index)],
+        "document": document,
+        "metadata": failure.batch.metadata(failure.index),
+        "log": {"journal": journal, "upto": list(place) if place is not None else None},
+    }
+
+
+def rejected(batch: Batch, refusal: Rejected, binding: Binding, outcome: Outcome) -> Batch:
+    """What is left of a batch when the destination has refused some of its records."""
+    if not refusal.reasons or not all(0 <= index < batch.count for index in refusal.reasons):
+        raise FatalError(f"the sink of {binding.target!r} refused records that it was not given: {refusal}")
+    errors = {index: RecordError(reason, component=binding.target) for index, reason in refusal.reasons.items()}
+    return settled(batch.with_errors(errors), binding.options.on_error, binding.target, outcome)

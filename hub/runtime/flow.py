@@ -1,0 +1,300 @@
+"""From the log into a destination: read, process, write, commit.
+
+Two loops with a short queue between them: while a commit is on its way, the next chunk is read and
+processed. A commit happens only where a whole transaction ends, so a destination never shows half a
+source transaction, and rows and cursor go together.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import anyio
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+
+from hub.catalog import MaterializationTask
+from hub.control import Control
+from hub.errors import FatalError
+from hub.log import Committed, Log, Reader, Schema, Transaction
+from hub.materialization import Binding, Rejected, Sink
+from hub.record import Batch, Cursor, Place, TaskName
+from hub.runtime.dead_letters import dead_letters, rejected
+from hub.runtime.events import Events
+from hub.runtime.outlet import merged
+from hub.runtime.stage import Outcome
+from hub.runtime.tree import Trees
+from hub.schema import CollectionSchema
+from hub.telemetry import TaskStats
+
+CHUNK_BYTES = 2 << 20
+"""Documents that are processed and written in one go. Bounds how long the event loop is held."""
+
+CHUNKS_AHEAD = 2
+"""Chunks that may be ready while a commit is on its way."""
+
+CREDIT_BYTES = 16 << 20
+"""What a reader may have handed out that is not written to the sink yet."""
+
+HOLD_EVERY_S = 1.0
+"""How often the hold of a destination that keeps its own cursor is moved."""
+
+DRAIN_POLL_S = 0.02
+
+
+@dataclass(slots=True)
+class Chunk:
+    """What one read of the log became. `upto` is None inside a large transaction: nothing to commit yet."""
+
+    outcome: Outcome
+    upto: Cursor | None
+    rows: int
+    size: int
+    oldest_ts: float
+
+
+class Flow:
+    """One materialization at work. `run` may be called again after it failed."""
+
+    def __init__(
+        self, task: MaterializationTask, log: Log, control: Control, trees: Trees, stats: TaskStats, events: Events
+    ) -> None:
+        self._task = task
+        self._name = TaskName(task.name)
+        self._log = log
+        self._control = control
+        self._trees = trees
+        self._stats = stats
+        self._events = events
+        self._stop_at: Place | None = None
+        self._reading = anyio.CancelScope()
+        stats.queue_bytes_max = CREDIT_BYTES
+
+    def drain(self) -> None:
+        """Finish what the log holds now, commit, and return from `run`."""
+        self._stop_at = self._log.end
+        self._reading.cancel()
+
+    async def run(self) -> None:
+        """Keep the destination in step until cancelled or drained."""
+        async with self._task.materialization.open(self._name) as sink:
+            start, own = await self._restored(sink)
+            self._trees.forget()
+            writing = _Writing(self._task, sink, self._log, self._control, self._stats, self._events, own=own)
+            reader = self._log.reader(
+                self._name, wanted=self._trees.wants, start=start, credit_bytes=CREDIT_BYTES
+            )
+            writing.reader = reader
+            self._stats.state = "running"
+            send, receive = anyio.create_memory_object_stream[Chunk](CHUNKS_AHEAD)
+            async with anyio.create_task_group() as group:
+                group.start_soon(self._read, reader, send, writing.dead_upto)
+                await writing.run(receive)
+
+    async def _restored(self, sink: Sink) -> tuple[Cursor, bool]:
+        """Where to go on, and whether the destination keeps its own cursor."""
+        kept = await sink.restore()
+        rewound = self._control.rewound(self._name)
+        if rewound is not None:
+            self._events.warning("rewound", task=self._name, to=str(rewound.journals))
+            return rewound, kept is not None
+        if kept is None:
+            return self._control.cursor(self._name) or Cursor.START, False
+        foreign = kept.journals.keys() - {self._log.journal}
+        if foreign:
+            raise FatalError(
+                f"{self._name}: the destination was last written from the log {', '.join(sorted(foreign))}, "
+                f"this one is {self._log.journal}. Bring the old data directory back, or drop the tables and the "
+                "row of this task in the destination's cursor table to start over."
+            )
+        return kept, True
+
+    async def _read(self, reader: Reader, send: MemoryObjectSendStream[Chunk], dead_upto: Cursor) -> None:
+        async with send:
+            while True:
+                committed = await self._next(reader)
+                if committed is None:
+                    return
+                for part in cut_after(committed, dead_upto.journals.get(self._log.journal)):
+                    chunk = self._processed(part)
+                    self._stats.queue_bytes += chunk.size
+                    if not self._stats.oldest_waiting_ts:
+                        self._stats.oldest_waiting_ts = chunk.oldest_ts
+                    await send.send(chunk)
+
+    async def _next(self, reader: Reader) -> Sequence[Committed] | None:
+        """The next transactions, or None when drained."""
+        while self._stop_at is None:
+            with anyio.CancelScope() as self._reading:
+                return await reader.read(CHUNK_BYTES)
+        while reader.cursor.journals.get(self._log.journal, NOWHERE) < self._stop_at:
+            with anyio.move_on_after(DRAIN_POLL_S):
+                return await reader.read(CHUNK_BYTES)
+        return None
+
+    def _processed(self, committed: Sequence[Committed]) -> Chunk:
+        outcome = Outcome()
+        size = sum(piece.size for piece in committed)
+        for item in merged([item for piece in committed for item in piece.items]):
+            if isinstance(item, Schema):
+                self._trees.restart(CollectionSchema.decode(item.text))
+            else:
+                self._trees.run(item, outcome)
+        last = committed[-1]
+        upto = Cursor({self._log.journal: last.place}) if last.complete else None
+        rows = sum(work.count for _, work in outcome.work if isinstance(work, Batch))
+        return Chunk(outcome, upto, rows, size, committed[0].ts_us / 1e6)
+
+
+NOWHERE = Place(0, 0)
+
+
+class Pending:
+    """What the sink was given since the last commit. `upto` is None while no transaction has ended."""
+
+    __slots__ = ("oldest_ts", "rows", "since", "size", "upto")
+
+    def __init__(self) -> None:
+        self.rows = 0
+        self.size = 0
+        self.upto: Cursor | None = None
+        self.oldest_ts: list[float] = []
+        self.since = time.monotonic()
+
+    def add(self, chunk: Chunk) -> None:
+        if not self.oldest_ts:
+            self.since = time.monotonic()
+        self.rows += chunk.rows
+        self.size += chunk.size
+        self.upto = chunk.upto
+        self.oldest_ts.append(chunk.oldest_ts)
+
+    def remaining_s(self, every_s: float) -> float:
+        return max(self.since + every_s - time.monotonic(), 0.0)
+
+
+class _Writing:
+    """The second loop: into the sink, and commit."""
+
+    def __init__(
+        self,
+        task: MaterializationTask,
+        sink: Sink,
+        log: Log,
+        control: Control,
+        stats: TaskStats,
+        events: Events,
+        *,
+        own: bool,
+    ) -> None:
+        self.reader: Reader
+        self._task = task
+        self._sink = sink
+        self._log = log
+        self._control = control
+        self._stats = stats
+        self._events = events
+        self._own = own
+        self._dead_task = f"dead_letters/{task.name}"
+        stored = log.position(self._dead_task)
+        self.dead_upto = Cursor.decode(stored) if stored else Cursor.START
+        self._dead: list[Batch] = []
+        self._pending = Pending()
+        self._held_at = 0.0
+
+    async def run(self, receive: MemoryObjectReceiveStream[Chunk]) -> None:
+        async with receive:
+            while True:
+                try:
+                    chunk = await self._chunk(receive)
+                except anyio.EndOfStream:
+                    break
+                if chunk is not None:
+                    await self._write(chunk)
+                if self._due(receive):
+                    await self._commit()
+            if self._pending.upto is not None:
+                await self._commit()
+
+    async def _chunk(self, receive: MemoryObjectReceiveStream[Chunk]) -> Chunk | None:
+        """The next chunk; None when a commit falls due before there is one."""
+        if self._pending.upto is None:
+            return await receive.receive()
+        with anyio.move_on_after(self._pending.remaining_s(self._task.commit.every)):
+            return await receive.receive()
+        return None
+
+    def _due(self, receive: MemoryObjectReceiveStream[Chunk]) -> bool:
+        pending, commit = self._pending, self._task.commit
+        if pending.upto is None:
+            return False
+        if pending.rows >= commit.rows or pending.size >= commit.bytes:
+            return True
+        if pending.remaining_s(commit.every) > 0:
+            return False
+        return bool(commit.every) or receive.statistics().current_buffer_used == 0
+
+    async def _write(self, chunk: Chunk) -> None:
+        for binding, work in chunk.outcome.work:
+            if isinstance(work, CollectionSchema):
+                await self._sink.describe(binding, work)
+            else:
+                await self._write_batch(binding, work, chunk.outcome)
+        if chunk.outcome.failures:
+            at = self._log.journal, chunk.upto
+            self._dead.append(dead_letters(self._task.name, chunk.outcome.failures, at))
+        self._stats.skipped += chunk.outcome.skipped
+        self._stats.queue_bytes -= chunk.size
+        self.reader.release(chunk.size)
+        self._pending.add(chunk)
+
+    async def _write_batch(self, binding: Binding, batch: Batch, outcome: Outcome) -> None:
+        while batch.count:
+            try:
+                await self._sink.write(binding, batch)
+            except Rejected as refusal:
+                batch = rejected(batch, refusal, binding, outcome)
+            else:
+                edge = self._stats.edge(binding.target or binding.collection)
+                edge.records += batch.count
+                edge.bytes += batch.size
+                edge.batches += 1
+                return
+
+    async def _commit(self) -> None:
+        done, self._pending = self._pending, Pending()
+        upto = done.upto
+        assert upto is not None
+        await self._keep_dead_letters(upto)
+        await self._sink.commit(upto)
+        now = time.time()
+        for oldest_ts in done.oldest_ts:
+            self._stats.latency.observe(max(now - oldest_ts, 0.0))
+        self._stats.commits += 1
+        self._stats.oldest_waiting_ts = 0.0
+        if not self._own:
+            await self._control.set_cursor(self._task.name, upto)
+        if not self._own or time.monotonic() - self._held_at > HOLD_EVERY_S:
+            self._held_at = time.monotonic()
+            await self._control.hold(self._task.name, upto)
+
+    async def _keep_dead_letters(self, upto: Cursor) -> None:
+        """Into the log, with the cursor as their position: replayed after a crash they are not kept twice."""
+        if self._dead and not _covers(self.dead_upto, upto):
+            await self._log.append(Transaction(self._dead_task, self._dead, upto.encode()))
+            self.dead_upto = upto
+            self._stats.dead_letters += sum(batch.count for batch in self._dead)
+        self._dead = []
+
+
+def _covers(one: Cursor, other: Cursor) -> bool:
+    return all(one.journals.get(journal, NOWHERE) >= place for journal, place in other.journals.items())
+
+
+def cut_after(committed: Sequence[Committed], place: Place | None) -> Sequence[Sequence[Committed]]:
+    """In two where the transactions up to `place` end, so that no chunk lies on both sides of it."""
+    if place is None:
+        return [committed]
+    cut = sum(piece.place <= place for piece in committed)
+    return [part for part in (committed[:cut], committed[cut:]) if part]

@@ -1,0 +1,111 @@
+"""A catalog, running in this process.
+
+Opens what all tasks share, control.db and the log, makes a task of every capture and
+materialization, and hands them to the supervisor. Everything is opened in the order in which it is
+needed and closed in the reverse, whatever happens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+
+import anyio
+
+from hub.catalog import CaptureTask, Catalog
+from hub.control import Control
+from hub.errors import HubError
+from hub.log import Log
+from hub.record import Position
+from hub.runtime.events import Events
+from hub.runtime.flow import Flow
+from hub.runtime.outlet import LogOutlet
+from hub.runtime.supervisor import Supervised, Supervisor, on_signals
+from hub.runtime.tree import Trees
+from hub.telemetry import TaskStats, Telemetry
+
+Beside = Callable[["Running"], Awaitable[None]]
+"""Something that runs beside the tasks, such as the HTTP server or the live view, and ends with them."""
+
+EXIT_OK, EXIT_FAILED = 0, 1
+
+
+class Running:
+    """What those beside the tasks may see and do."""
+
+    def __init__(self, catalog: Catalog, log: Log, telemetry: Telemetry, supervisor: Supervisor, events: Events) -> None:
+        self.catalog = catalog
+        self.log = log
+        self.telemetry = telemetry
+        self.supervisor = supervisor
+        self.events = events
+
+
+async def run(
+    catalog: Catalog, events: Events, telemetry: Telemetry, *, beside: Sequence[Beside] = (), signals: bool = True
+) -> int:
+    """Run until all captures have ended and the sinks have caught up, or until stopped.
+
+    Returns the exit code: 1 when a task has failed for good or the log could not go on, else 0.
+    """
+    try:
+        async with (
+            Control.open(catalog.log_path) as control,
+            Log.open(catalog.log_path, catalog.log_options(), control=control) as log,
+        ):
+            return await _run(catalog, log, control, events, telemetry, beside, signals=signals)
+    except HubError as error:
+        events.error("stopped_by_error", reason=str(error))
+        return EXIT_FAILED
+
+
+async def _run(
+    catalog: Catalog,
+    log: Log,
+    control: Control,
+    events: Events,
+    telemetry: Telemetry,
+    beside: Sequence[Beside],
+    *,
+    signals: bool,
+) -> int:
+    captures = [_capture(task, log, telemetry, events) for task in catalog.captures.values()]
+    flows, sinks = [], []
+    for task in catalog.materializations.values():
+        stats = telemetry.task(task.name, "materialization", task.connector)
+        flow = Flow(task, log, control, Trees(catalog, task), stats, events)
+        flows.append(flow)
+        sinks.append(Supervised(flow.run, stats))
+    supervisor = Supervisor(captures, flows, sinks, events)
+    running = Running(catalog, log, telemetry, supervisor, events)
+    async with anyio.create_task_group() as group:
+        if signals:
+            group.start_soon(on_signals, supervisor.stop)
+        for attendant in beside:
+            group.start_soon(attendant, running)
+        events.info("started", captures=len(captures), materializations=len(sinks), log=str(catalog.log_path))
+        await supervisor.run()
+        group.cancel_scope.cancel()
+    events.info("stopped", failed=supervisor.failed)
+    return EXIT_FAILED if supervisor.failed else EXIT_OK
+
+
+def _capture(task: CaptureTask, log: Log, telemetry: Telemetry, events: Events) -> Supervised:
+    stats = telemetry.task(task.name, "capture", task.connector)
+
+    async def once() -> None:
+        await run_capture(task, log, stats, events)
+
+    return Supervised(once, stats)
+
+
+async def run_capture(task: CaptureTask, log: Log, stats: TaskStats, events: Events) -> None:
+    """One run of a capture, from where the log says it was."""
+    stored = log.position(task.name)
+    resume: Position | None = task.capture.position_type.decode(stored) if stored is not None else None
+    outlet: LogOutlet[Position] = LogOutlet(task.name, log, stats, events, resume=resume)
+    stats.state = "running"
+    async with anyio.create_task_group() as group:
+        group.start_soon(outlet.pump)
+        await task.capture.run(resume, outlet)
+        await outlet.settle()
+        group.cancel_scope.cancel()

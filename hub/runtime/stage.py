@@ -1,0 +1,187 @@
+"""Processors at work on one collection: transform, apply error policies, learn the schema, route.
+
+A stateless derivation is a view that runs inside whoever reads it. So a materialization unrolls each
+collection into a tree: its derivations as inner nodes, its bindings as leaves. A derivation that
+several bindings read is computed once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from hub.catalog import DerivationTask, Step
+from hub.errors import FatalError, RecordError
+from hub.mapping import Compiled
+from hub.materialization import Binding, BindingSpec, ErrorPolicy
+from hub.processor import Transform
+from hub.record import TRUNCATE, Batch
+from hub.schema import CollectionSchema, ColumnType, describe, widened
+
+TARGETS_MAX = 10_000
+"""Tables, topics or paths that one binding may route to. Documents are hostile: more is a mistake."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """One record that was set aside, with the document as the failing component got it."""
+
+    batch: Batch
+    index: int
+    error: RecordError
+    component: str
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a chunk of records became: in order, schemas to describe and batches to write."""
+
+    work: list[tuple[Binding, CollectionSchema | Batch]] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+    skipped: int = 0
+
+
+@dataclass(slots=True)
+class Node:
+    """A derivation in the tree of one source collection, or its root, which derives nothing."""
+
+    derivation: DerivationTask | None
+    children: list[Node]
+    leaves: list[Leaf]
+    chain: list[tuple[Step, Transform]] = field(default_factory=list)
+
+    def restart(self, schema: CollectionSchema) -> None:
+        """Begin again with this schema of what comes in."""
+        if self.derivation is not None:
+            self.chain = []
+            for step in self.derivation.processors:
+                transform = step.processor.start(schema)
+                schema = transform.schema
+                self.chain.append((step, transform))
+            schema = renamed(schema, self.derivation.name, self.derivation.key)
+        for leaf in self.leaves:
+            leaf.restart(schema)
+        for child in self.children:
+            child.restart(schema)
+
+    def run(self, batch: Batch, outcome: Outcome) -> None:
+        """Take one batch of what comes in down to the leaves."""
+        batches: Sequence[Batch] = [batch]
+        for step, transform in self.chain:
+            batches = [
+                settled(made, step.on_error, f"{self._name()}.{step.name}", outcome)
+                for taken in batches
+                for made in transform.process(taken)
+            ]
+            batches = [made for made in batches if made.count]
+        if self.derivation is not None:
+            batches = [made.with_collection(self.derivation.name) for made in batches]
+        for made in batches:
+            for leaf in self.leaves:
+                leaf.run(made, outcome)
+            for child in self.children:
+                child.run(made, outcome)
+
+    def _name(self) -> str:
+        return self.derivation.name if self.derivation is not None else ""
+
+
+class Leaf:
+    """One binding's end of the tree of one source collection: schema and route of what is written."""
+
+    def __init__(self, options: BindingSpec, target: Compiled | None, *, needs_schema: bool) -> None:
+        self._options = options
+        self._target = target
+        self._needs_schema = needs_schema
+        self._schema = CollectionSchema("")
+        self._columns: dict[str, ColumnType] = {}
+        self._bindings: dict[str, Binding] = {}
+        self._described: dict[str, CollectionSchema] = {}
+
+    def restart(self, schema: CollectionSchema) -> None:
+        self._schema = schema
+        known = {column.name: column.type for column in self._schema.columns()}
+        learnt = {name: column for name, column in self._columns.items() if name not in known}
+        self._columns = known | (learnt if self._schema.is_open else {})
+        if learnt and self._schema.is_open:
+            self._schema = self._with_columns()
+
+    def run(self, batch: Batch, outcome: Outcome) -> None:
+        if self._needs_schema and self._schema.is_open:
+            self._learn(batch)
+        for target, routed in self._routed(batch, outcome):
+            binding = self._binding(target, batch.collection)
+            if self._described.get(target) != self._schema:
+                outcome.work.append((binding, self._schema))
+                self._described[target] = self._schema
+            outcome.work.append((binding, routed))
+
+    def forget(self) -> None:
+        """Describe every target again: the sink was opened anew."""
+        self._described.clear()
+
+    def _learn(self, batch: Batch) -> None:
+        docs = batch.docs
+        if batch.ops is not None and TRUNCATE in batch.ops:
+            docs = [doc for doc, op in zip(docs, batch.ops, strict=True) if op != TRUNCATE]
+        changed = widened(self._columns, [doc for doc in docs if isinstance(doc, dict)])
+        if changed is not None:
+            self._columns = changed
+            self._schema = self._with_columns()
+
+    def _with_columns(self) -> CollectionSchema:
+        return describe(self._schema.collection, self._columns, self._schema.key_fields, is_open=True)
+
+    def _routed(self, batch: Batch, outcome: Outcome) -> Sequence[tuple[str, Batch]]:
+        if self._target is None:
+            return [("", batch)]
+        found = self._target.resolve(batch)
+        if isinstance(found, str):
+            return [(found, batch)]
+        failed = {index: value for index, value in enumerate(found) if isinstance(value, RecordError)}
+        if failed:
+            keep = [index for index in range(batch.count) if index not in failed]
+            settled(batch.with_errors(failed), self._options.on_error, "route", outcome)
+            return self._grouped(batch.take(keep), [str(found[index]) for index in keep])
+        return self._grouped(batch, [str(value) for value in found])
+
+    def _grouped(self, batch: Batch, targets: Sequence[str]) -> Sequence[tuple[str, Batch]]:
+        groups: dict[str, list[int]] = {}
+        for index, target in enumerate(targets):
+            groups.setdefault(target, []).append(index)
+        return [(target, batch.take(indexes)) for target, indexes in groups.items()]
+
+    def _binding(self, target: str, collection: str) -> Binding:
+        found = self._bindings.get(target)
+        if found is None:
+            if len(self._bindings) >= TARGETS_MAX:
+                raise FatalError(
+                    f"a binding of {collection!r} routes to more than {TARGETS_MAX} targets, the next is {target!r}; "
+                    "look at the expression that names its target"
+                )
+            found = self._bindings[target] = Binding(collection, target, self._options)
+        return found
+
+
+def settled(batch: Batch, policy: ErrorPolicy, component: str, outcome: Outcome) -> Batch:
+    """The records of a batch that did not fail; the others are dealt with as the policy says."""
+    if not batch.errors:
+        return batch
+    if policy == "stop":
+        index, error = next(iter(batch.errors.items()))
+        raise FatalError(f"{component}: record {index} of {batch.collection!r}: {error.reason} (on_error: stop)")
+    if policy == "skip":
+        outcome.skipped += len(batch.errors)
+    else:
+        outcome.failures += [
+            Failure(batch, index, error, error.component or component) for index, error in batch.errors.items()
+        ]
+    keep = [index for index in range(batch.count) if index not in batch.errors]
+    return batch.take(keep).with_errors(None)
+
+
+def renamed(schema: CollectionSchema, collection: str, key: tuple[str, ...] | None) -> CollectionSchema:
+    """The same schema under another name and, where one is given, with another key."""
+    return CollectionSchema(collection, schema.key if key is None else key, schema.schema, schema.is_open)
+
+
