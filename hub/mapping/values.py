@@ -268,8 +268,8 @@ def float_text(value: float) -> str:
     return f"{sign}{mantissa}e{'-' if power < 0 else '+'}{abs(power)}"
 
 
-def float_g(value: float, *, threshold: int = 21) -> str:
-    """A float as Go's `strconv.FormatFloat(f, 'g', -1, 64)` prints it: exponent below 1e-4, of two digits."""
+def float_g(value: float) -> str:
+    """A float as Go's `strconv.FormatFloat(f, 'g', -1, 64)` prints it: `1e+06`, exponents of two digits."""
     if isinstance(value, Float32):
         value = float32_shortest(value)
     if math.isnan(value) or math.isinf(value):
@@ -278,7 +278,7 @@ def float_g(value: float, *, threshold: int = 21) -> str:
         return "-0" if math.copysign(1, value) < 0 else "0"
     sign, digits, exponent = _shortest(value)
     power = exponent - 1
-    if -4 <= power < threshold:
+    if -4 <= power < 6:
         return sign + _positional(digits, exponent)
     mantissa = digits[0] + ("." + digits[1:] if len(digits) > 1 else "")
     return f"{sign}{mantissa}e{'-' if power < 0 else '+'}{abs(power):02d}"
