@@ -1,0 +1,441 @@
+"""The durable log of one process: many tasks append, one committer writes, readers follow.
+
+Everything that queued while the last sync ran goes into one write and one sync, in one hop to a thread; there is
+no linger. The one rule: nobody sees, acknowledges or commits a frame before it is durable at the configured level.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import anyio
+import anyio.to_thread
+
+from hub.errors import FatalError, Full, LogError, Poisoned, TransientError
+from hub.log.clock import steady_us, wall_us
+from hub.log.frame import Kind
+from hub.log.fs import FS, OsFS, refuse_unsafe
+from hub.log.journal import Frame, Journal, Placed
+from hub.log.large import LargeTransaction
+from hub.log.options import DURABILITY_TEXT, LogOptions
+from hub.log.recovery import Recovered, open_journal
+from hub.log.tail import Entry, Tail, bytes_only
+from hub.log.transaction import (
+    CollectionInfo,
+    Encoded,
+    Transaction,
+    encode_transaction,
+    record_sizes_checked,
+)
+from hub.record import Batch, Cursor, Place
+
+if TYPE_CHECKING:
+    from hub.control import Control
+    from hub.log.reader import Reader
+
+T = TypeVar("T")
+
+logger = logging.getLogger("hub.log")
+
+INLINE_BYTES = 32 << 10
+"""Transactions smaller than this are encoded where they stand: a hop to a thread would cost more."""
+
+WITNESS_S = 1.0
+
+
+class Stats:
+    """Counters since open."""
+
+    def __init__(self) -> None:
+        self.transactions = 0
+        self.records = 0
+        self.raw_bytes = 0
+        self.stored_bytes = 0
+        self.groups = 0
+        self.group_s = 0.0
+        self.full = 0
+
+
+class _Group:
+    """The appends that will be committed together, and the event that ends their wait."""
+
+    __slots__ = ("done", "waiting")
+
+    def __init__(self) -> None:
+        self.done = anyio.Event()
+        self.waiting: list[_Pending] = []
+
+
+class _Pending:
+    __slots__ = ("error", "frame", "place")
+
+    def __init__(self, frame: Frame) -> None:
+        self.frame = frame
+        self.place: Placed | None = None
+        self.error: Exception | None = None
+
+
+class Log:
+    """One journal, open for writing. `async with Log.open(…) as log`."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        *,
+        name: str,
+        options: LogOptions,
+        fs: FS,
+        control: Control | None,
+        report: Recovered,
+    ) -> None:
+        self.journal = name
+        self.options = options
+        self.recovered = report
+        self.stats = Stats()
+        self.fs = fs
+        self.writer = journal
+        self.tail = Tail(journal.next_seq, options.tail_bytes)
+        self.control = control
+        self._end = Place(journal.epoch, journal.written_seq)
+        self._group = _Group()
+        self._queued_bytes = 0
+        self._drained = anyio.Event()
+        self._awake = anyio.Event()
+        self._moved = anyio.Event()
+        self._room = anyio.Event()
+        self._closing = False
+        self._transactions = 0
+        self.open_transactions: dict[int, LargeTransaction] = {}
+        # One thread at a time touches the journal: this is what keeps it in order.
+        self._hand = anyio.CapacityLimiter(1)
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls,
+        path: Path,
+        options: LogOptions | None = None,
+        *,
+        control: Control | None = None,
+        journal: str = "main",
+        fs: FS | None = None,
+        wall: Callable[[], int] = wall_us,
+        steady: Callable[[], int] = steady_us,
+    ) -> AsyncIterator[Log]:
+        """Lock, recover and serve a journal of the data directory `path` for as long as the block runs.
+
+        Raises FatalError naming the owner when another process has it, Corrupt when acknowledged data are damaged
+        or missing, ConfigError for a file system that cannot keep a log's word.
+        """
+        options = options or LogOptions()
+        fs = fs or OsFS()
+        directory = path / "journal" / journal
+
+        def recover() -> tuple[int, Log]:
+            fs.mkdir(directory)
+            if not options.allow_unsafe_filesystem and isinstance(fs, OsFS):
+                refuse_unsafe(directory)
+            lock = fs.lock(directory / "LOCK", f"pid {os.getpid()} on {socket.gethostname()}")
+            try:
+                cap = options.cap_bytes
+                segment_bytes = options.segment_bytes if cap is None else min(options.segment_bytes, cap // 4)
+                made: list[Log] = []
+                writer, report = open_journal(
+                    fs,
+                    directory,
+                    segment_bytes=segment_bytes,
+                    syncing=options.durability == "disk",
+                    wall=wall,
+                    steady=steady,
+                    room=lambda size: cap is None or not made or made[0].used_bytes + size <= cap,
+                )
+                log = cls(writer, name=journal, options=options, fs=fs, control=control, report=report)
+                made.append(log)
+                log._check_witness()
+            except BaseException:
+                fs.close(lock)
+                raise
+            return lock, log
+
+        lock, log = await anyio.to_thread.run_sync(recover)
+        log._say_hello()
+        try:
+            async with anyio.create_task_group() as group:
+                group.start_soon(log._commit_forever)
+                group.start_soon(log._tick_forever)
+                try:
+                    yield log
+                finally:
+                    with anyio.CancelScope(shield=True):
+                        await log._close()
+                    group.cancel_scope.cancel()
+        finally:
+            fs.close(lock)
+
+    @property
+    def end(self) -> Place:
+        """The newest durable frame. Nothing after it is ever handed out."""
+        return self._end
+
+    @property
+    def used_bytes(self) -> int:
+        """Disk used by segments, the live one at its allocated size, and fragments."""
+        return self.writer.used_bytes
+
+    @property
+    def fill(self) -> float:
+        """Used part of the cap; 0 without one."""
+        cap = self.options.cap_bytes
+        return self.used_bytes / cap if cap else 0.0
+
+    @property
+    def queued_bytes(self) -> int:
+        """Bytes of appends that wait for the disk."""
+        return self._queued_bytes
+
+    def position(self, task: str) -> bytes | None:
+        """The newest durable position of a task."""
+        return self.writer.state.positions.get(task)
+
+    def schema(self, collection: str) -> bytes | None:
+        """The newest durable schema text of a collection."""
+        return self.writer.state.schemas.get(collection)
+
+    def collections(self) -> Mapping[str, CollectionInfo]:
+        """Every collection ever appended to: its records, raw bytes and last time."""
+        return dict(self.writer.state.collections)
+
+    async def append(self, transaction: Transaction) -> Place:
+        """Make a transaction durable as a whole. Returns when it is, at the configured level.
+
+        Waits while the queue is full: that is the backpressure. A token that is remembered writes nothing and
+        returns the place it stands at. Raises Full when there is no room (nothing was written; `room` waits for it),
+        Poisoned when only a new open helps, RecordError for a record above the limit. When it is cancelled the
+        transaction is durable or absent, as a whole.
+        """
+        if transaction.token is not None:
+            known = self.writer.state.tokens.get((transaction.task, transaction.token))
+            if known is not None:
+                return Place(*known)
+        placed = await self.enqueue(Kind.TRANSACTION, await self.encode(transaction))
+        return Place(self.writer.epoch, placed.seq)
+
+    def begin(self, task: str) -> LargeTransaction:
+        """Begin a transaction larger than memory, or than `max_transaction_bytes`."""
+        self._transactions += 1
+        begun = LargeTransaction(self, task, self._transactions)
+        self.open_transactions[begun.txn_id] = begun
+        return begun
+
+    async def encode(self, transaction: Transaction, **large: object) -> Encoded:
+        """The payload of a transaction, compressed in a thread where that is worth it."""
+        record_sizes_checked(transaction.items, self.options.max_record_bytes)
+        size = sum(item.size if isinstance(item, Batch) else len(item.text) for item in transaction.items)
+
+        def encode() -> Encoded:
+            return encode_transaction(
+                transaction,
+                level=self.options.compression_level,
+                compress_from=self.options.compress_from_bytes,
+                **large,  # type: ignore[arg-type]
+            )
+
+        if size > self.options.max_transaction_bytes + self.options.max_record_bytes:
+            raise LogError(
+                f"task {transaction.task!r}: a transaction of {size} bytes exceeds log.max_transaction_bytes "
+                f"({self.options.max_transaction_bytes}); begin it as a large one"
+            )
+        return encode() if size < INLINE_BYTES else await anyio.to_thread.run_sync(encode)
+
+    async def enqueue(self, kind: Kind, body: Encoded) -> Placed:
+        """Queue a frame for the committer and wait until it is durable: where it then lies."""
+        while self._queued_bytes and self._queued_bytes + body.length > self.options.queue_bytes:
+            await self._drained.wait()
+        if self._closing:
+            raise LogError("the log is closed")
+        pending = _Pending(Frame(kind, body))
+        group = self._group
+        group.waiting.append(pending)
+        self._queued_bytes += body.length
+        self._awake.set()
+        await group.done.wait()
+        if pending.error is not None:
+            raise type(pending.error)(*pending.error.args) from pending.error
+        assert pending.place is not None
+        return pending.place
+
+    async def room(self, timeout_s: float = 1.0) -> None:
+        """Wait until something was let go, or for a while: after Full, before the next try."""
+        with anyio.move_on_after(timeout_s):
+            await self._room.wait()
+
+    def reader(
+        self,
+        name: str,
+        *,
+        wanted: Callable[[str], bool] = lambda _: True,
+        start: Cursor = Cursor.START,
+        credit_bytes: int = 32 << 20,
+    ) -> Reader:
+        """A reader from a cursor on. See Reader."""
+        from hub.log.reader import Reader
+
+        return Reader(self, name, wanted=wanted, start=start, credit_bytes=credit_bytes)
+
+    async def wait_beyond(self, seq: int) -> None:
+        """Wait until a frame after `seq` is durable. Raises Poisoned when there will be none."""
+        while self._end.seq <= seq:
+            if self.writer.poisoned is not None:
+                self.writer.check()
+            await self._moved.wait()
+
+    async def work(self, call: Callable[[], T]) -> T:
+        """Run something that touches the journal's files, in a thread, in turn with the committer."""
+        return await anyio.to_thread.run_sync(call, limiter=self._hand)
+
+    async def _commit_forever(self) -> None:
+        mark_after_s = self.options.mark_after_s
+        marked = True
+        while True:
+            if not self._group.waiting:
+                self._awake = anyio.Event()
+                with anyio.move_on_after(None if marked else mark_after_s):
+                    await self._awake.wait()
+                if not self._group.waiting:
+                    marked = await self._mark()
+                    continue
+            group, self._group = self._group, _Group()
+            size = self._queued_bytes
+            self._queued_bytes = 0
+            drained, self._drained = self._drained, anyio.Event()
+            drained.set()
+            await self._commit(group, size)
+            marked = False
+
+    async def _commit(self, group: _Group, size: int) -> None:
+        """Write one group in one hop, then resolve its appends in order, then wake the readers."""
+        frames = [pending.frame for pending in group.waiting]
+        placed, error, took_s = await self.work(lambda: self._write(frames))
+        if took_s > 1.0:
+            logger.warning("the disk took %.1f s for a group of %d bytes", took_s, size)
+        self.stats.groups += 1
+        self.stats.group_s += took_s
+        waiting = group.waiting
+        for pending, place in zip(waiting, placed, strict=False):
+            pending.place = place
+            self._publish(place)
+        for pending in waiting[len(placed) :]:
+            pending.error = error
+        if isinstance(error, Full):
+            self.stats.full += 1
+        self._announce()
+        group.done.set()
+
+    def _write(self, frames: list[Frame]) -> tuple[list[Placed], Exception | None, float]:
+        started = steady_us()
+        placed: list[Placed] = []
+        error: Exception | None = None
+        try:
+            while len(placed) < len(frames):
+                placed += self.writer.write(frames[len(placed) :] if placed else frames)
+        except (Full, Poisoned) as caught:
+            error = caught
+        return placed, error, (steady_us() - started) / 1e6
+
+    def _publish(self, done: Placed) -> None:
+        """Put a durable transaction where readers find it."""
+        body = done.body
+        stats = self.stats
+        stats.transactions += 1
+        stats.stored_bytes += body.length
+        for block in body.head.blocks:
+            stats.records += block.count
+            stats.raw_bytes += block.raw_len
+        if done.kind in (Kind.TRANSACTION, Kind.COMMIT):
+            items = [bytes_only(item) if isinstance(item, Batch) else item for item in body.items]
+            size = sum([block.raw_len for block in body.head.blocks])
+            place = Place(self.writer.epoch, done.seq)
+            self.tail.push(done.seq, Entry(place, body.head.task, done.ts_us, items, size, body.head.parts))
+
+    def _announce(self) -> None:
+        self._end = Place(self.writer.epoch, self.writer.written_seq)
+        moved, self._moved = self._moved, anyio.Event()
+        moved.set()
+
+    async def _mark(self) -> bool:
+        try:
+            await self.work(self.writer.mark)
+        except (Full, Poisoned):
+            logger.exception("the last group could not be attested")
+        self._announce()
+        return True
+
+    async def _tick_forever(self) -> None:
+        """Sync at the level `interval`; note the witness; warn of clock jumps."""
+        every_s = self.options.interval_s if self.options.durability == "interval" else WITNESS_S
+        since_s = warned_us = 0.0
+        while True:
+            await anyio.sleep(every_s)
+            if self.writer.poisoned is not None:
+                self._announce()
+                continue
+            if self.options.durability == "interval":
+                try:
+                    await self.work(self.writer.sync)
+                except Poisoned:
+                    logger.exception("sync failed")
+                    continue
+            since_s += every_s
+            if since_s >= WITNESS_S and self.control is not None:
+                since_s = 0.0
+                await self._note_witness()
+            jumped_us = self.writer.clock.jumped_us
+            if jumped_us and abs(jumped_us - warned_us) > 60e6:
+                warned_us = jumped_us
+                logger.warning("the wall clock moved by %.0f s; the log keeps its own time", jumped_us / 1e6)
+
+    async def _note_witness(self) -> None:
+        assert self.control is not None
+        try:
+            await self.control.note(self.journal, Place(self.writer.epoch, self.writer.durable_seq))
+        except (FatalError, TransientError) as error:
+            # The witness is a second line of defence: the log does not stop for it.
+            logger.warning("%s", error)
+
+    def _check_witness(self) -> None:
+        witness = self.control.witness(self.journal) if self.control is not None else None
+        if witness is not None and witness.seq > self._end.seq:
+            raise LogError(
+                f"{self.writer.directory}: the log lost acknowledged data: control.db saw frame {witness.seq} "
+                f"(epoch {witness.epoch}) durable, the log ends with {self._end.seq} (epoch {self._end.epoch}); "
+                "`hub log repair --accept-loss` starts again after what is there"
+            )
+
+    def _say_hello(self) -> None:
+        report, level = self.recovered, self.options.durability
+        if report.torn_bytes:
+            logger.warning("%s: a write was cut short; it had not been acknowledged", self.writer.directory)
+        if report.clock_back_us > 60_000_000:
+            logger.warning(
+                "the wall clock is %.0f s behind the newest record; the log keeps its own time",
+                report.clock_back_us / 1e6,
+            )
+        if report.full:
+            logger.warning("%s", report.full)
+        if level != "disk":
+            logger.warning("log.durability is %r: %s", level, DURABILITY_TEXT[level])
+
+    async def _close(self) -> None:
+        """Commit what is queued, seal, write the witness."""
+        self._closing = True
+        while self._group.waiting and self.writer.poisoned is None:
+            await self._group.done.wait()
+        await self.work(self.writer.close)
+        if self.control is not None:
+            await self._note_witness()

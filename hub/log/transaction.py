@@ -1,0 +1,342 @@
+"""Transactions, and the bytes a frame carries of them.
+
+A payload is a small head (MessagePack) and the bodies of its blocks. A block holds the records of one batch:
+its body is operations, metadata columns and NDJSON, in this order, compressed as one where that pays. The body
+never changes again on its way to a reader, a fragment or an object store, and has a checksum of its own.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from enum import IntEnum
+
+import msgspec
+import zstandard
+from google_crc32c import value as crc_of
+
+from hub.document import decode, encode
+from hub.errors import Corrupt, FatalError, RecordError
+from hub.log.frame import crc_of_parts
+from hub.record import Batch, Place
+
+_LENGTH_BYTES = 4
+BLOCK_BYTES_MAX = 1 << 30
+"""No block is inflated beyond this, whatever its head states."""
+
+_WORTH = 0.95
+"""Compressed bytes are kept only where they are at most this part of the raw ones."""
+
+
+class Schema(msgspec.Struct, frozen=True):
+    """A collection's schema, as JSON text. It holds from its place in the order on."""
+
+    collection: str
+    text: bytes
+
+
+Item = Batch | Schema
+
+
+class Transaction(msgspec.Struct, frozen=True):
+    """What one append makes durable as a whole.
+
+    `position` becomes the newest position of the task. `token` makes the append idempotent: a later
+    append of the same task with the same token, while it is remembered, writes nothing.
+    """
+
+    task: str
+    items: Sequence[Item]
+    position: bytes | None = None
+    token: bytes | None = None
+
+
+class Committed(msgspec.Struct, frozen=True):
+    """One durable transaction, as a reader gets it, or a piece of one.
+
+    A large transaction comes in several pieces of the same place; only the last has `complete` set. Commit
+    nowhere else.
+    """
+
+    place: Place
+    task: str
+    ts_us: int
+    items: Sequence[Item]
+    complete: bool = True
+
+    @property
+    def size(self) -> int:
+        return sum(i.size if isinstance(i, Batch) else len(i.text) for i in self.items)
+
+
+class Encoding(IntEnum):
+    """What the body of a block holds."""
+
+    NDJSON = 0
+    ARROW = 1
+    SCHEMA = 2
+
+
+class Codec(IntEnum):
+    RAW = 0
+    ZSTD = 1
+
+
+class BlockHead(msgspec.Struct, frozen=True, array_like=True):
+    """What is known of a block without its body. Times are when its records were appended."""
+
+    collection: str
+    count: int
+    min_us: int
+    max_us: int
+    encoding: int
+    codec: int
+    raw_len: int
+    stored_len: int
+    crc: int
+    ops_len: int
+    columns_len: int
+    shared: bytes
+
+
+class PartRef(msgspec.Struct, frozen=True, array_like=True):
+    """Where a part of a large transaction lies."""
+
+    segno: int
+    pos: int
+    seq: int
+    length: int
+    crc: int
+
+
+class Head(msgspec.Struct, frozen=True, array_like=True):
+    """The head of a payload. `txn` names the large transaction of a PART, COMMIT or ABORT.
+
+    A COMMIT also has the places of its parts and, by collection, the records and raw bytes in them.
+    """
+
+    task: str
+    position: bytes | None
+    token: bytes | None
+    blocks: list[BlockHead]
+    txn: int | None = None
+    parts: list[PartRef] | None = None
+    totals: list[tuple[str, int, int]] | None = None
+
+
+class Encoded:
+    """A payload that is ready to be framed, and what the writer needs to know of it."""
+
+    __slots__ = ("crc", "head", "items", "length", "parts")
+
+    def __init__(self, head: Head, bodies: list[bytes], items: Sequence[Item]) -> None:
+        text = _encode_head(head)
+        self.head = head
+        self.parts = [len(text).to_bytes(_LENGTH_BYTES, "little"), text, *bodies]
+        if sum(map(len, bodies)) < 32_768:
+            self.parts = [b"".join(self.parts)]
+        self.length = sum(map(len, self.parts))
+        self.crc = crc_of_parts(self.parts)
+        self.items = items
+
+    @property
+    def schema_texts(self) -> list[bytes]:
+        """Bodies of the schema blocks, in order."""
+        return [item.text for item in self.items if isinstance(item, Schema)]
+
+
+_head_encoder = msgspec.msgpack.Encoder()
+_head_decoder = msgspec.msgpack.Decoder(Head)
+_threads = threading.local()
+
+
+def _encode_head(head: Head) -> bytes:
+    return _head_encoder.encode(head)
+
+
+def encode_transaction(
+    txn: Transaction,
+    *,
+    level: int | None,
+    compress_from: int,
+    txn_id: int | None = None,
+    parts: list[PartRef] | None = None,
+    totals: list[tuple[str, int, int]] | None = None,
+) -> Encoded:
+    """The payload of a transaction. Compresses, so call it in a thread when it is large."""
+    now_us = time.time_ns() // 1000
+    heads: list[BlockHead] = []
+    bodies: list[bytes] = []
+    for item in txn.items:
+        if isinstance(item, Batch):
+            if item.errors:
+                raise ValueError(f"{item!r} carries errors; set them aside before it is appended")
+            _encode_batch(item, now_us, level, compress_from, heads, bodies)
+        else:
+            heads.append(_schema_head(item, now_us))
+            bodies.append(item.text)
+    return Encoded(Head(txn.task, txn.position, txn.token, heads, txn_id, parts, totals), bodies, txn.items)
+
+
+def _schema_head(schema: Schema, now_us: int) -> BlockHead:
+    size, crc = len(schema.text), crc_of(schema.text)
+    return BlockHead(
+        schema.collection, 0, now_us, now_us, Encoding.SCHEMA, Codec.RAW, size, size, crc, 0, 0, b""
+    )
+
+
+def _encode_batch(
+    batch: Batch,
+    now_us: int,
+    level: int | None,
+    compress_from: int,
+    heads: list[BlockHead],
+    bodies: list[bytes],
+) -> None:
+    ops = batch.ops or b""
+    columns = batch.columns_json
+    ndjson = batch.ndjson
+    raw_len = len(ops) + len(columns) + len(ndjson)
+    body = [part for part in (ops, columns, ndjson) if part]
+    codec = Codec.RAW
+    if level is not None and raw_len >= compress_from:
+        packed = _compressor(level).compress(ndjson if len(body) == 1 else b"".join(body))
+        if len(packed) <= raw_len * _WORTH:
+            body, codec = [packed], Codec.ZSTD
+    heads.append(
+        BlockHead(
+            batch.collection,
+            batch.count,
+            now_us,
+            now_us,
+            Encoding.NDJSON,
+            codec,
+            raw_len,
+            sum(map(len, body)),
+            crc_of_parts(body),
+            len(ops),
+            len(columns),
+            encode(batch.shared) if batch.shared else b"",
+        )
+    )
+    bodies.extend(body)
+
+
+def _compressor(level: int) -> zstandard.ZstdCompressor:
+    """One compressor a thread: they keep state and must not be shared."""
+    made: dict[int, zstandard.ZstdCompressor] | None = getattr(_threads, "compressors", None)
+    if made is None:
+        made = _threads.compressors = {}
+    if level not in made:
+        made[level] = zstandard.ZstdCompressor(level=level, write_checksum=False, write_content_size=True)
+    return made[level]
+
+
+def decode_head(payload: bytes | memoryview, where: str) -> tuple[Head, int]:
+    """The head of a payload, and where its first body begins. The payload's checksum must hold already."""
+    size = int.from_bytes(payload[:_LENGTH_BYTES], "little")
+    start = _LENGTH_BYTES + size
+    if start > len(payload):
+        raise Corrupt(f"{where}: head of {size} bytes in a payload of {len(payload)}")
+    try:
+        return _head_decoder.decode(payload[_LENGTH_BYTES:start]), start
+    except msgspec.DecodeError as error:
+        raise Corrupt(f"{where}: the head of the transaction cannot be read: {error}") from error
+
+
+def decode_items(
+    payload: bytes, head: Head, start: int, wanted: Callable[[str], bool], where: str
+) -> list[Item]:
+    """The batches and schemas of a payload whose collection is wanted."""
+    items: list[Item] = []
+    at = start
+    for block in head.blocks:
+        if wanted(block.collection):
+            items.append(decode_block(block, payload[at : at + block.stored_len], where))
+        at += block.stored_len
+    return items
+
+
+def decode_block(block: BlockHead, body: bytes, where: str) -> Item:
+    """One block's batch or schema. Checks the body against the head; never inflates beyond what it states."""
+    where = f"{where}, collection {block.collection!r}"
+    if len(body) != block.stored_len or crc_of(body) != block.crc:
+        raise Corrupt(f"{where}: checksum of a block does not match")
+    if block.encoding == Encoding.SCHEMA:
+        return Schema(block.collection, body)
+    if block.encoding != Encoding.NDJSON:
+        raise FatalError(f"{where}: encoding {block.encoding} is not known; use the newer hub that wrote it")
+    if block.codec == Codec.ZSTD:
+        body = _inflate(body, block.raw_len, where)
+    elif block.codec != Codec.RAW:
+        raise FatalError(f"{where}: codec {block.codec} is not known; use the newer hub that wrote it")
+    split = block.ops_len + block.columns_len
+    if len(body) != block.raw_len or split > block.raw_len:
+        raise Corrupt(f"{where}: block of {len(body)} bytes, its head says {block.raw_len}")
+    return Batch(
+        block.collection,
+        block.count,
+        ndjson=body[split:] if split else body,
+        ops=body[: block.ops_len] or None,
+        shared=decode(block.shared) if block.shared else None,
+        columns_json=body[block.ops_len : split],
+    )
+
+
+def _inflate(body: bytes, raw_len: int, where: str) -> bytes:
+    """Bytes of zstd. Its own header must state the length that the block's does: no bomb gets past that."""
+    try:
+        if raw_len > BLOCK_BYTES_MAX or zstandard.frame_content_size(body) != raw_len:
+            raise Corrupt(f"{where}: compressed block states another length than its head")
+        return zstandard.ZstdDecompressor().decompress(body, max_output_size=raw_len)
+    except zstandard.ZstdError as error:
+        raise Corrupt(f"{where}: compressed block cannot be read: {error}") from error
+
+
+def record_sizes_checked(items: Sequence[Item], limit: int) -> None:
+    """Refuse a record above the limit, naming its collection, size and place in the batch."""
+    for item in items:
+        if isinstance(item, Batch) and item.size > limit:
+            for index, line in enumerate(item.lines()):
+                if len(line) > limit:
+                    raise RecordError(
+                        f"record {index} of a batch of {item.collection!r} has {len(line)} bytes, "
+                        f"the log takes at most {limit} (log.max_record_bytes)",
+                        component="log",
+                    )
+
+
+class CollectionInfo(msgspec.Struct, array_like=True):
+    """What a journal knows of a collection: records ever appended (= its next offset), their raw bytes, last time."""
+
+    count: int = 0
+    raw_bytes: int = 0
+    last_us: int = 0
+
+
+class Checkpoint(msgspec.Struct, array_like=True):
+    """The state of a journal at the start of a segment, so that recovery need not read older ones.
+
+    `open_parts` maps each large transaction still open to its task, the first segment with a part of it and when
+    it began. `tokens` are the newest idempotency tokens, oldest first.
+    """
+
+    positions: dict[str, bytes]
+    schemas: dict[str, bytes]
+    collections: dict[str, CollectionInfo]
+    tokens: list[tuple[str, bytes, int, int]] = []
+
+
+class Summary(msgspec.Struct, array_like=True):
+    """The payload of a SEAL: what its segment holds, and a sparse index by sequence and running time.
+
+    `collections` maps a name to first offset, records, raw bytes. `first_part_segno` is the oldest segment that
+    a COMMIT in this one refers to, or its own.
+    """
+
+    collections: dict[str, tuple[int, int, int]]
+    first_us: int
+    last_us: int
+    first_part_segno: int
+    index: list[tuple[int, int, int]]
