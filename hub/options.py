@@ -6,6 +6,7 @@ Each says how it is written in a config and in JSON Schema, and reads itself fro
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from typing import Any, ClassVar
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h|d)")
@@ -135,6 +136,35 @@ class Interpolated(MappingText):
 
 
 OPTION_TYPES = (Secret, Duration, Size, MappingText, Interpolated)
+
+
+class Written:
+    """An unquoted number or boolean of a config: its value, and the text that stands there.
+
+    An option that wants text gets the text, so that `1.10` stays `1.10` and `true` a word; any other
+    gets the value.
+    """
+
+    __slots__ = ("text", "value")
+
+    def __init__(self, text: str, value: bool | float) -> None:
+        self.text = text
+        self.value = value
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+def unwritten(value: Any) -> Any:
+    """A tree of config values as JSON has it. A number that a float would round is kept as its text."""
+    if isinstance(value, Written):
+        rounds = isinstance(value.value, float) and Decimal(repr(value.value)) != Decimal(value.text)
+        return value.text if rounds else value.value
+    if isinstance(value, dict):
+        return {name: unwritten(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [unwritten(item) for item in value]
+    return value
 
 
 def _shown(value: object) -> str:

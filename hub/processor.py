@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Sequence
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from hub.record import Batch
 from hub.schema import CollectionSchema
@@ -34,6 +34,9 @@ class Transform(Protocol):
 
 class Processor(Spec, frozen=True, kw_only=True):
     """Base of every processor: its options are its fields."""
+
+    shorthand: ClassVar[str] = ""
+    """The option that is meant when a config gives no names, as in `mapping: root = this`."""
 
     @abc.abstractmethod
     def start(self, source: CollectionSchema) -> Transform:

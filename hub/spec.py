@@ -19,7 +19,16 @@ from typing import Annotated, Any, ClassVar, Self, Union, get_args, get_origin
 import msgspec
 
 from hub.errors import HubError
-from hub.options import OPTION_TYPES, Duration, Interpolated, MappingText, Secret, Size
+from hub.options import (
+    OPTION_TYPES,
+    Duration,
+    Interpolated,
+    MappingText,
+    Secret,
+    Size,
+    Written,
+    unwritten,
+)
 
 __all__ = [
     "Duration",
@@ -41,9 +50,12 @@ Path = tuple[str | int, ...]
 
 
 class Report(typing.Protocol):
-    """Takes one mistake. `inner` is the (line, column) inside a text option, from 1."""
+    """Takes one mistake. `inner` is the (line, column) inside a text option, from 1; with `at_name` the
+    mistake is the name at the end of the path, not its value."""
 
-    def __call__(self, path: Path, message: str, *, inner: tuple[int, int] | None = None) -> None: ...
+    def __call__(
+        self, path: Path, message: str, /, *, inner: tuple[int, int] | None = None, at_name: bool = False
+    ) -> None: ...
 
 
 class Spec(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True, dict=True):
@@ -80,7 +92,7 @@ def parse_options(spec: type[SpecT], options: object, report: Report, path: Path
     values: dict[str, Any] = {}
     for name in options:
         if name not in fields:
-            mistakes((*path, name), f"unknown option {name!r}{nearest(str(name), fields)}")
+            mistakes((*path, name), f"unknown option {name!r}{nearest(str(name), fields)}", at_name=True)
     for name, field in fields.items():
         if name in options:
             before = mistakes.count
@@ -88,7 +100,8 @@ def parse_options(spec: type[SpecT], options: object, report: Report, path: Path
             if mistakes.count == before:
                 values[field.name] = value
         elif field.required:
-            mistakes(path, f"missing option {name!r}: {description_of(hints[field.name])}")
+            message = f"missing option {name!r}: {description_of(hints[field.name])}"
+            mistakes(path, message, at_name=True)
     if mistakes.count:
         return None
     made = spec(**values)
@@ -117,9 +130,11 @@ class _Counting:
         self.report = report
         self.count = 0
 
-    def __call__(self, path: Path, message: str, *, inner: tuple[int, int] | None = None) -> None:
+    def __call__(
+        self, path: Path, message: str, *, inner: tuple[int, int] | None = None, at_name: bool = False
+    ) -> None:
         self.count += 1
-        self.report(path, message, inner=inner)
+        self.report(path, message, inner=inner, at_name=at_name)
 
 
 def _convert(hint: Any, value: Any, report: Report, path: Path) -> Any:
@@ -132,11 +147,9 @@ def _convert(hint: Any, value: Any, report: Report, path: Path) -> Any:
             return None
         if len(choices) == 1:
             return _convert(choices[0], value, report, path)
-        for choice in choices:
-            bare = plain_type(choice)
-            listed = get_origin(bare) in (list, tuple)
-            if isinstance(value, list) == listed and isinstance(value, dict) == is_spec(bare):
-                return _convert(choice, value, report, path)
+        alike = [choice for choice in choices if _shape(plain_type(choice)) is _shape_of(value)]
+        if len(alike) == 1:
+            return _convert(alike[0], value, report, path)
     if is_spec(plain):
         return parse_options(plain, value, report, path)
     if origin is list and isinstance(value, list):
@@ -147,8 +160,22 @@ def _convert(hint: Any, value: Any, report: Report, path: Path) -> Any:
     return _leaf(hint, value, report, path)
 
 
+def _shape(plain: Any) -> type:
+    """How a type is written: as a list, as a mapping, or as one word."""
+    if is_spec(plain) or get_origin(plain) is dict:
+        return dict
+    return list if get_origin(plain) is list else str
+
+
+def _shape_of(value: object) -> type:
+    return type(value) if isinstance(value, (list, dict)) else str
+
+
 def _leaf(hint: Any, value: Any, report: Report, path: Path) -> Any:
     plain = plain_type(hint)
+    if isinstance(value, Written) and plain is not Any:
+        value = value.text if _wants_text(plain) else value.value
+    value = unwritten(value)
     if get_origin(plain) is typing.Literal and value not in get_args(plain):
         choices = ", ".join(str(choice) for choice in get_args(plain))
         report(path, f"expected one of {choices}, got {value!r}{_close(value, get_args(plain))}")
@@ -162,6 +189,12 @@ def _leaf(hint: Any, value: Any, report: Report, path: Path) -> Any:
     if isinstance(made, MappingText):
         _check_text(made, report, path)
     return made
+
+
+def _wants_text(plain: Any) -> bool:
+    if get_origin(plain) is typing.Literal:
+        return all(isinstance(choice, str) for choice in get_args(plain))
+    return plain is str or (plain in OPTION_TYPES and plain is not Size)
 
 
 def _checked(hint: Any, found: list[Any], report: Report, path: Path) -> Any:
@@ -228,5 +261,6 @@ def description_of(hint: Any) -> str:
 
 
 def _kind(value: object) -> str:
+    value = unwritten(value)
     names = {str: "text", list: "a list", bool: "a boolean", int: "a number", float: "a number"}
     return names.get(type(value), type(value).__name__)

@@ -1,0 +1,152 @@
+"""What the parts of a configuration say of each other: sources, cycles, targets, names.
+
+Names are taken from the file, not from what could be read of it, so that one mistake in a capture
+does not make every binding that reads it a mistake too.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+
+from hub.catalog import DEAD_LETTERS, Catalog, Sources, is_glob
+from hub.config.document import Document, Sequence
+from hub.spec import Path, nearest
+
+_TASKS = ("captures", "materializations")
+_PRODUCERS = ("captures", "derivations")
+_NAMED = ("captures", "derivations", "materializations")
+
+
+def check_references(catalog: Catalog, document: Document) -> None:
+    """Report every reference that cannot be followed."""
+    for path, message in (
+        *_shared_names(document),
+        *_unknown_sources(catalog, document),
+        *_unknown_collections(catalog, document),
+        *_cycles(catalog),
+        *_own_dead_letters(catalog),
+        *_shared_targets(catalog),
+    ):
+        at_name = path[-1] != "from" and not isinstance(path[-1], int)
+        document.report(document.place(path, at_name=at_name), message)
+
+
+def _shared_names(document: Document) -> Iterator[tuple[Path, str]]:
+    seen: dict[str, str] = {}
+    for section in _NAMED:
+        for name in document.names((section,)):
+            if name in seen:
+                place = document.place((seen[name], name), at_name=True)
+                message = (
+                    f"{name!r} is in {seen[name]} too (line {place[0]}); every task needs a name of its own"
+                )
+                yield (section, name), message
+            seen.setdefault(name, section)
+
+
+def _readers(catalog: Catalog) -> Iterator[tuple[Path, Sources]]:
+    for name, derivation in catalog.derivations.items():
+        yield ("derivations", name, "from"), derivation.sources
+    for task, materialization in catalog.materializations.items():
+        for index, rule in enumerate(materialization.bindings):
+            yield ("materializations", task, "bindings", index, "from"), rule.sources
+
+
+def _unknown_sources(catalog: Catalog, document: Document) -> Iterator[tuple[Path, str]]:
+    known = {name: section for section in _PRODUCERS for name in document.names((section,))}
+    tasks = [name for section in _TASKS for name in document.names((section,))]
+    for path, sources in _readers(catalog):
+        listed = isinstance(document.node(path), Sequence)
+        for index, pattern in enumerate(sources.patterns):
+            if message := _unknown(pattern.removeprefix("!"), known, tasks):
+                yield (*path, index) if listed else path, message
+        if not any(not pattern.startswith("!") for pattern in sources.patterns):
+            yield path, "names no collection to read"
+
+
+def _unknown(pattern: str, known: Mapping[str, str], tasks: Iterable[str]) -> str:
+    """Why a pattern can match nothing, or nothing to say."""
+    head, slash, rest = pattern.partition("/")
+    if not pattern or (slash and not rest):
+        return f"{pattern!r} names no collection"
+    if head == DEAD_LETTERS:
+        if not slash or not (is_glob(rest) or rest in tasks):
+            return f"{pattern!r}: no capture or materialization is called {rest!r}{nearest(rest, tasks)}"
+        return ""
+    if "**" in head:
+        return ""
+    if is_glob(head):
+        matching = [name for name in known if Sources(head).matches(name)]
+        return "" if matching else f"{pattern!r} matches no capture or derivation{nearest('', known)}"
+    if head not in known:
+        return f"{pattern!r}: no capture or derivation is called {head!r}{nearest(head, known)}"
+    if slash and known[head] == "derivations":
+        return f"{pattern!r}: {head!r} is a derivation, which is one collection; read it as {head!r}"
+    return ""
+
+
+def _unknown_collections(catalog: Catalog, document: Document) -> Iterator[tuple[Path, str]]:
+    known = {name: section for section in _PRODUCERS for name in document.names((section,))}
+    tasks = [name for section in _TASKS for name in document.names((section,))]
+    for name in document.names(("collections",)):
+        if is_glob(name):
+            yield ("collections", name), f"{name!r}: a collection is named in full here, without wildcards"
+        elif message := _unknown(name, known, tasks):
+            yield ("collections", name), message
+        elif name in catalog.collections and name in catalog.derivations:
+            both = catalog.collections[name].key is not None and catalog.derivations[name].key is not None
+            if both:
+                yield (
+                    ("collections", name, "key"),
+                    f"the derivation {name!r} has a key of its own; keep one of them",
+                )
+
+
+def _cycles(catalog: Catalog) -> Iterator[tuple[Path, str]]:
+    """Each cycle of derivations once, found by walking down from every derivation not yet walked."""
+    done: set[str] = set()
+    for start in catalog.derivations:
+        trail: list[str] = []
+        pending = [(start, 0)]
+        while pending:
+            name, depth = pending.pop()
+            del trail[depth:]
+            if name in trail:
+                loop = [*trail[trail.index(name) :], name]
+                yield (
+                    ("derivations", name, "from"),
+                    f"derivations read each other in a circle: {' ← '.join(loop)}",
+                )
+            elif name not in done:
+                done.add(name)
+                trail.append(name)
+                sources = catalog.derivations[name].sources
+                pending += [(other, depth + 1) for other in catalog.derivations if sources.matches(other)]
+
+
+def _own_dead_letters(catalog: Catalog) -> Iterator[tuple[Path, str]]:
+    for task, materialization in catalog.materializations.items():
+        for index, rule in enumerate(materialization.bindings):
+            if rule.sources.matches(f"{DEAD_LETTERS}/{task}"):
+                path = ("materializations", task, "bindings", index, "from")
+                yield path, f"{task!r} would read what it has set aside itself; let another task read it"
+
+
+_QUERY = re.compile(r"\$\{!")
+
+
+def _shared_targets(catalog: Catalog) -> Iterator[tuple[Path, str]]:
+    for task, materialization in catalog.materializations.items():
+        seen: dict[str, int] = {}
+        for index, rule in enumerate(materialization.bindings):
+            target = rule.options.target
+            if target is None or _QUERY.search(target):
+                continue
+            if target in seen:
+                yield (
+                    ("materializations", task, "bindings", index),
+                    f"binding {seen[target] + 1} already goes into {str(target)!r}; list both sources in one 'from', "
+                    "or choose another target",
+                )
+            seen.setdefault(str(target), index)

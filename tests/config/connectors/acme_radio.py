@@ -1,0 +1,3 @@
+"""A connector whose driver is not installed."""
+
+import acme_antenna  # noqa: F401
