@@ -232,9 +232,7 @@ def wrong_type(value: Value, *expected: str, source: str = "") -> TypeMismatch:
 def shown(value: Value) -> str:
     """A scalar as error texts show it in parentheses; empty for the rest."""
     if isinstance(value, str):
-        return go_quote(value)
-    if isinstance(value, bytes):
-        return go_quote(text(value))
+        return f'"{value}"'
     if value is True or value is False:
         return "true" if value else "false"
     if isinstance(value, Number):
@@ -242,14 +240,14 @@ def shown(value: Value) -> str:
     if isinstance(value, int):
         return str(int(value))
     if isinstance(value, float):
-        return float_text(value)
+        return float_g(value) if isinstance(value, Real) else repr(value)
     return ""
 
 
 def _alternatives(names: tuple[str, ...]) -> str:
     if len(names) < 3:
         return " or ".join(names)
-    return ", ".join(names[:-1]) + ", or " + names[-1]
+    return ", ".join(names[:-1]) + " or " + names[-1]
 
 
 def float_text(value: float) -> str:
