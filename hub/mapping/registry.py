@@ -18,7 +18,9 @@ How an implementation is called, after its arguments have been checked and conve
   print a document's number otherwise than a computed one (`%d`);
 * it returns a value, never changes one it was given, wraps computed floats in `values.real`, computed
   integers in `values.int64`, and raises `EvaluationError` with Go's text. The compiler annotates the
-  source of the target, unless `annotate=False`.
+  source of the target, unless `annotate=False`;
+* an error inside a query handed over as a lambda is annotated with the target as well; `query_errors="query"`
+  annotates it with the query instead (`map_each`), `"bare"` leaves it alone (`filter`).
 
 `CORE_FUNCTIONS` and `CORE_METHODS` need the compiler and are declared in `hub/mapping/core.py`; every other name
 is the library's, also those that take queries (`map_each`, `filter`, `fold`, `sort_by`, …), which simply call them.
@@ -29,10 +31,12 @@ from __future__ import annotations
 import importlib
 import math
 import pkgutil
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
+from hub.mapping.timeparse import parse_layout
 from hub.mapping.timestamp import Timestamp
 from hub.mapping.values import (
     INT64_MAX,
@@ -40,6 +44,8 @@ from hub.mapping.values import (
     EvaluationError,
     Number,
     Value,
+    kind,
+    text,
     wrong_type,
 )
 
@@ -68,6 +74,9 @@ CORE_FUNCTIONS: Final = frozenset(
 )
 CORE_METHODS: Final = frozenset(["apply", "bloblang", "catch", "from", "from_all", "map", "not", "or"])
 """Names that need the compiler. All others are the library's, also those that take lambdas."""
+
+FOLDED: Final = re.compile(r"(ts_|parse_timestamp|format_timestamp|parse_duration).*")
+"""Methods that are evaluated when the text is parsed if their target and arguments are literals."""
 
 Type = Literal[
     "string", "bytes", "integer", "float", "bool", "timestamp", "array", "object", "query", "unknown"
@@ -136,6 +145,7 @@ class Declaration:
     needs: frozenset[str] = frozenset()
     lexemes: bool = False
     annotate: bool = True
+    query_errors: Literal["target", "query", "bare"] = "target"
     version: str = ""
     core: bool = False
     missing: str = field(default="", compare=False)
@@ -223,22 +233,30 @@ def arrange(declared: Declaration, positional: Sequence[Any], named: Mapping[str
         return list(positional)
     params = declared.params
     if named:
-        names = [param.name for param in params]
-        for name in named:
-            if name not in names:
-                unknown = sorted(set(named) - set(names))
-                label = "parameters" if len(unknown) > 1 else "parameter"
-                raise ArgumentError(f"unknown {label} {', '.join(unknown)}, expected {', '.join(names)}")
         missing = [p.name for p in params if not p.optional and p.name not in named]
+        unknown = sorted(set(named) - {param.name for param in params})
+        if unknown:
+            raise ArgumentError(f"unknown {_many('parameter', unknown)}{_suggestion(missing)}")
         if missing:
-            raise ArgumentError(f"missing parameter{'s' if len(missing) > 1 else ''}: {', '.join(missing)}")
+            raise ArgumentError(f"missing {_many('parameter:', missing)}")
         return [named.get(param.name, Default(param.default)) for param in params]
     if len(positional) > len(params):
         raise ArgumentError(f"wrong number of arguments, expected {len(params)}, got {len(positional)}")
     missing = [p.name for p in params[len(positional) :] if not p.optional]
     if missing:
-        raise ArgumentError(f"missing parameter{'s' if len(missing) > 1 else ''}: {', '.join(missing)}")
+        raise ArgumentError(f"missing {_many('parameter:', missing)}")
     return [*positional, *(Default(param.default) for param in params[len(positional) :])]
+
+
+def _many(label: str, names: Sequence[str]) -> str:
+    plural = label if len(names) == 1 else label.replace("parameter", "parameters")
+    return f"{plural} {', '.join(names)}"
+
+
+def _suggestion(missing: Sequence[str]) -> str:
+    if not missing:
+        return ""
+    return f", did you mean {missing[0]}?" if len(missing) == 1 else f", expected {', '.join(missing)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,7 +267,7 @@ class Default:
 
 
 def convert(param: Param, value: Value) -> Value:
-    """A value as the implementation expects it, or an EvaluationError `field name: expected …`."""
+    """A value as the implementation expects it, or an EvaluationError saying what was expected."""
     expected = param.type
     actual = type(value)
     if expected == "unknown" or (value is None and param.default is None):
@@ -276,9 +294,12 @@ def convert(param: Param, value: Value) -> Value:
     elif expected == "bool":
         if actual is bool:
             return value
+        if actual is Number:
+            return value.text != "0"
+        if isinstance(value, int | float):
+            return value != 0
     elif expected == "timestamp":
-        if actual is Timestamp:
-            return value
+        return timestamp_of(value)
     elif expected == "array":
         if actual is list:
             return value
@@ -292,11 +313,28 @@ def convert(param: Param, value: Value) -> Value:
             return value.encode("utf-8", "surrogateescape")
     elif expected == "query" and callable(value):
         return value
-    shown = _SHOWN_TYPES.get(expected, expected)
-    raise EvaluationError(f"field {param.name}: {wrong_type(value, shown)}")
+    if expected in ("integer", "float", "bool"):
+        raise wrong_type(value, "bool" if expected == "bool" else "number")
+    wanted = "query expression" if expected == "query" else expected
+    raise EvaluationError(f"wrong argument type, expected {wanted}, got {kind(value)}")
 
 
-_SHOWN_TYPES = {"integer": "number", "float": "number", "query": "query expression"}
+_RFC3339_NANO: Final = "2006-01-02T15:04:05.999999999Z07:00"
+
+
+def timestamp_of(value: Value) -> Timestamp:
+    """A timestamp, from one, from seconds since 1970, or from RFC 3339 text: Go's `IGetTimestamp`."""
+    if type(value) is Timestamp:
+        return value
+    number = value.plain() if type(value) is Number else value
+    if isinstance(number, int) and type(number) is not bool:
+        return Timestamp(int(number) * 1_000_000_000)
+    if isinstance(number, float) and math.isfinite(number):
+        whole = math.trunc(number)
+        return Timestamp(whole * 1_000_000_000 + int((number - whole) * 1e9))
+    if isinstance(number, str | bytes):
+        return parse_layout(_RFC3339_NANO, number if isinstance(number, str) else text(number))
+    raise wrong_type(value, "number", "string")
 
 
 def converter(param: Param) -> Callable[[Value], Value]:

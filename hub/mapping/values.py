@@ -27,6 +27,7 @@ import struct
 from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
+from hub.errors import RecordError
 from hub.mapping.timestamp import Timestamp
 
 Value: TypeAlias = Any
@@ -174,18 +175,27 @@ def kind(value: Value) -> str:
     return "query expression" if callable(value) else "unknown"
 
 
-class EvaluationError(Exception):
+class EvaluationError(RecordError):
     """A mapping cannot be evaluated. Implementations raise it with Go's text and nothing else; the
-    compiler puts the value's source in front: ``field `this.a`: <text>``.
+    compiler puts the value's source in front: ``field `this.a`: <text>``. `placed` tells that the text
+    names its source already.
     """
+
+    def __init__(self, reason: str, *, placed: bool = False) -> None:
+        super().__init__(reason, component="mapping")
+        self.placed = placed
 
     @property
     def text(self) -> str:
-        return str(self.args[0])
+        return self.reason
 
     def annotated(self, source: str) -> EvaluationError:
         """This error, naming where the value came from."""
-        return EvaluationError(f"{source}: {self.text}")
+        return self if self.placed else EvaluationError(f"{source}: {self.text}", placed=True)
+
+    def within(self, prefix: str) -> EvaluationError:
+        """This error with words before it that are not its source."""
+        return EvaluationError(f"{prefix}{self.text}", placed=self.placed)
 
     def __str__(self) -> str:
         return self.text
@@ -198,18 +208,14 @@ class TypeMismatch(EvaluationError):
     """
 
     def __init__(self, expected: tuple[str, ...], actual: str, shown: str = "", source: str = "") -> None:
-        super().__init__(expected, actual, shown, source)
+        found = f"expected {_alternatives(expected)} value, got {actual}"
+        if source:
+            found += f" from {source}"
+        super().__init__(f"{found} ({shown})" if shown else found)
         self.expected = expected
         self.actual = actual
         self.shown = shown
         self.source = source
-
-    @property
-    def text(self) -> str:
-        found = f"expected {_alternatives(self.expected)} value, got {self.actual}"
-        if self.source:
-            found += f" from {self.source}"
-        return f"{found} ({self.shown})" if self.shown else found
 
     def annotated(self, source: str) -> EvaluationError:
         if self.source:
@@ -217,10 +223,15 @@ class TypeMismatch(EvaluationError):
         return TypeMismatch(self.expected, self.actual, self.shown, source)
 
 
-class Thrown(EvaluationError):
-    """An error whose text is complete: no source is put in front of it (`throw`, deliberate texts)."""
+class NoContext(EvaluationError):
+    """`this` was asked for where there is none: the message is no JSON. `field` is what was wanted of it."""
 
-    def annotated(self, source: str) -> EvaluationError:
+    def __init__(self, field: str) -> None:
+        wanted = f", unable to reference `{field}`" if field else ""
+        super().__init__(f"context was undefined{wanted}", placed=True)
+        self.field = field
+
+    def within(self, prefix: str) -> EvaluationError:
         return self
 
 
