@@ -374,10 +374,8 @@ class Journal:
             write_all(self.fs, self._fd, [pack_segment_header(header) + frame + payload], 0)
             self.fs.fsync(self._fd)
         except OSError as error:
-            if error.errno in NO_DESCRIPTOR and self._fd < 0:
-                raise Full(
-                    f"{self.directory}: no file descriptor left for a segment", retry_after_s=1.0
-                ) from error
+            if self._fd < 0 and error.errno in NO_ROOM | NO_DESCRIPTOR:
+                raise Full(f"{self.directory}: no segment can be made: {error}", retry_after_s=1.0) from error
             if error.errno in NO_ROOM:
                 self._close_fd()
                 self._io(lambda: self.fs.unlink(staged))
