@@ -1,0 +1,1 @@
+"""The methods of the mapping language, one module a category."""
