@@ -45,8 +45,10 @@ class Outlet(Protocol[PositionT]):
     """The newest position whose records are on disk. The source may be told to forget what lies before it.
     Starts as the position the capture was resumed from."""
 
-    full: bool
-    """True while `send` would have to wait for the log: on disk up to its cap, or in the queue."""
+    @property
+    def full(self) -> bool:
+        """True while `send` would have to wait for the log: on disk up to its cap, or in the queue."""
+        ...
 
     async def describe(self, schema: CollectionSchema) -> None:
         """State a collection's key and schema, before its first record and whenever they change. It takes
@@ -60,11 +62,14 @@ class Outlet(Protocol[PositionT]):
         With `None` the records are inside a source transaction and stay invisible; a later call with a
         position makes all of them visible at once. On restart the source is resumed from the newest
         position, and records sent after it are gone as if they had never been.
+
+        A record that is flagged in `Batch.errors`, such as a line that is no JSON, does not enter its
+        collection: it becomes a dead letter of the task, in the same transaction.
         """
         ...
 
     async def settle(self) -> None:
-        """Wait until everything sent so far is durable."""
+        """Wait until the newest position sent so far is durable, with all records before it."""
         ...
 
     def progress(self, collection: str, done: int, total: int | None) -> None:

@@ -189,8 +189,12 @@ def _states(tasks: list[TaskStats]) -> Iterator[Metric]:
         for task in tasks:
             counter.add_metric((task.name, task.kind, task.connector), read(task))
         yield counter
-    own = GaugeMetricFamily("hub_task_gauge", "Numbers of the connector's own.", labels=(*_TASK_LABELS, "name"))
-    counts = CounterMetricFamily("hub_task_events", "Counts of the connector's own.", labels=(*_TASK_LABELS, "name"))
+    own = GaugeMetricFamily(
+        "hub_task_gauge", "Numbers of the connector's own.", labels=(*_TASK_LABELS, "name")
+    )
+    counts = CounterMetricFamily(
+        "hub_task_events", "Counts of the connector's own.", labels=(*_TASK_LABELS, "name")
+    )
     for task in tasks:
         for name, value in task.gauges.items():
             own.add_metric((task.name, task.kind, task.connector, name), value)

@@ -48,5 +48,7 @@ def rejected(batch: Batch, refusal: Rejected, binding: Binding, outcome: Outcome
     """What is left of a batch when the destination has refused some of its records."""
     if not refusal.reasons or not all(0 <= index < batch.count for index in refusal.reasons):
         raise FatalError(f"the sink of {binding.target!r} refused records that it was not given: {refusal}")
-    errors = {index: RecordError(reason, component=binding.target) for index, reason in refusal.reasons.items()}
+    errors = {
+        index: RecordError(reason, component=binding.target) for index, reason in refusal.reasons.items()
+    }
     return settled(batch.with_errors(errors), binding.options.on_error, binding.target, outcome)

@@ -21,7 +21,11 @@ class Events:
     """Writes events as JSON lines, by default to stderr: stdout belongs to records."""
 
     def __init__(
-        self, redact: Callable[[str], str] = lambda text: text, *, stream: TextIO | None = None, quiet: bool = False
+        self,
+        redact: Callable[[str], str] = lambda text: text,
+        *,
+        stream: TextIO | None = None,
+        quiet: bool = False,
     ) -> None:
         self._redact = redact
         self._stream = stream

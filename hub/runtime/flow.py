@@ -40,6 +40,9 @@ CREDIT_BYTES = 16 << 20
 HOLD_EVERY_S = 1.0
 """How often the hold of a destination that keeps its own cursor is moved."""
 
+IDLE_COMMIT_S = 5.0
+"""How often the cursor is committed while nothing of what passes in the log is for this destination."""
+
 DRAIN_POLL_S = 0.02
 
 
@@ -58,7 +61,13 @@ class Flow:
     """One materialization at work. `run` may be called again after it failed."""
 
     def __init__(
-        self, task: MaterializationTask, log: Log, control: Control, trees: Trees, stats: TaskStats, events: Events
+        self,
+        task: MaterializationTask,
+        log: Log,
+        control: Control,
+        trees: Trees,
+        stats: TaskStats,
+        events: Events,
     ) -> None:
         self._task = task
         self._name = TaskName(task.name)
@@ -95,10 +104,12 @@ class Flow:
     async def _restored(self, sink: Sink) -> tuple[Cursor, bool]:
         """Where to go on, and whether the destination keeps its own cursor."""
         kept = await sink.restore()
-        rewound = self._control.rewound(self._name)
-        if rewound is not None:
-            self._events.warning("rewound", task=self._name, to=str(rewound.journals))
-            return rewound, kept is not None
+        asked = self._control.rewind(self._name)
+        if asked is not None:
+            self._events.warning(
+                "rewound", task=self._name, to={k: list(v) for k, v in asked.journals.items()}
+            )
+            return asked, kept is not None
         if kept is None:
             return self._control.cursor(self._name) or Cursor.START, False
         foreign = kept.journals.keys() - {self._log.journal}
@@ -116,6 +127,8 @@ class Flow:
                 committed = await self._next(reader)
                 if committed is None:
                     return
+                if not committed:
+                    await send.send(Chunk(Outcome(), reader.cursor, 0, 0, time.time()))
                 for part in cut_after(committed, dead_upto.journals.get(self._log.journal)):
                     chunk = self._processed(part)
                     self._stats.queue_bytes += chunk.size
@@ -163,15 +176,18 @@ class Pending:
         self.since = time.monotonic()
 
     def add(self, chunk: Chunk) -> None:
-        if not self.oldest_ts:
+        if chunk.size and not self.size:
             self.since = time.monotonic()
         self.rows += chunk.rows
         self.size += chunk.size
         self.upto = chunk.upto
-        self.oldest_ts.append(chunk.oldest_ts)
+        if chunk.size:
+            self.oldest_ts.append(chunk.oldest_ts)
 
     def remaining_s(self, every_s: float) -> float:
-        return max(self.since + every_s - time.monotonic(), 0.0)
+        """Until a commit is due: `every_s` after the first record, or longer when there is no record."""
+        wait_s = every_s if self.size else IDLE_COMMIT_S
+        return max(self.since + wait_s - time.monotonic(), 0.0)
 
 
 class _Writing:
@@ -233,7 +249,7 @@ class _Writing:
             return True
         if pending.remaining_s(commit.every) > 0:
             return False
-        return bool(commit.every) or receive.statistics().current_buffer_used == 0
+        return bool(commit.every) or not pending.size or receive.statistics().current_buffer_used == 0
 
     async def _write(self, chunk: Chunk) -> None:
         for binding, work in chunk.outcome.work:
@@ -273,6 +289,8 @@ class _Writing:
             self._stats.latency.observe(max(now - oldest_ts, 0.0))
         self._stats.commits += 1
         self._stats.oldest_waiting_ts = 0.0
+        if self._control.rewind(self._task.name) is not None:
+            await self._control.rewound(self._task.name)
         if not self._own:
             await self._control.set_cursor(self._task.name, upto)
         if not self._own or time.monotonic() - self._held_at > HOLD_EVERY_S:
@@ -295,6 +313,6 @@ def _covers(one: Cursor, other: Cursor) -> bool:
 def cut_after(committed: Sequence[Committed], place: Place | None) -> Sequence[Sequence[Committed]]:
     """In two where the transactions up to `place` end, so that no chunk lies on both sides of it."""
     if place is None:
-        return [committed]
+        return [committed] if committed else []
     cut = sum(piece.place <= place for piece in committed)
     return [part for part in (committed[:cut], committed[cut:]) if part]

@@ -16,7 +16,7 @@ from typing import Any, Generic
 import anyio
 
 from hub.capture import PositionT
-from hub.errors import FatalError, Full
+from hub.errors import FatalError, Full, RecordError
 from hub.log import LargeTransaction, Log, Schema, Transaction
 from hub.record import Batch, TaskName, concat
 from hub.runtime.events import Events
@@ -29,8 +29,11 @@ QUEUE_BYTES = 16 << 20
 PART_BYTES = 8 << 20
 """Pending bytes without a position beyond which a part is written; also the most one append takes."""
 
-FULL_POLL_S = 0.25
-"""How often a full log is tried again."""
+FULL_WAIT_S = 0.25
+"""A full log is tried again after this long, or when something was let go."""
+
+LARGE_BYTES = 32 << 20
+"""One call that hands over more is written in parts even when its position is known."""
 
 Item = Batch | Schema
 
@@ -207,7 +210,11 @@ class LogOutlet(Generic[PositionT]):
                     self._events.warning("log_full", task=self.task, reason=str(error))
                 self._log_is_full = True
                 self._stats.state = "waiting"
-                await anyio.sleep(FULL_POLL_S)
+                await self._log.room(FULL_WAIT_S)
+            except RecordError as error:
+                raise FatalError(
+                    f"{error.reason}. Raise log.max_record, or leave the column or collection out"
+                ) from error
             else:
                 if self._log_is_full:
                     self._events.info("log_has_room", task=self.task)
@@ -216,9 +223,10 @@ class LogOutlet(Generic[PositionT]):
                 return
 
     async def _write(self, items: Sequence[Item], stored: bytes | None) -> None:
+        if self._large is None and (stored is None or _size(items) > LARGE_BYTES):
+            self._large = self._log.begin(self.task)
         if stored is None:
-            if self._large is None:
-                self._large = self._log.begin(self.task)
+            assert self._large is not None
             await self._large.part(items)
         elif self._large is not None:
             await self._large.commit(items, stored)
@@ -229,6 +237,10 @@ class LogOutlet(Generic[PositionT]):
 
 ABORT_WAIT_S = 5.0
 """How long an open large transaction may take to be aborted when its capture stops."""
+
+
+def _size(items: Sequence[Item]) -> int:
+    return sum(item.size if isinstance(item, Batch) else len(item.text) for item in items)
 
 
 def merged(items: Sequence[Item]) -> list[Item]:

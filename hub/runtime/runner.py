@@ -7,23 +7,25 @@ needed and closed in the reverse, whatever happens.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from pathlib import Path
+from typing import Any
 
 import anyio
 
 from hub.catalog import CaptureTask, Catalog
 from hub.control import Control
-from hub.errors import HubError
+from hub.errors import FatalError, HubError
 from hub.log import Log
 from hub.record import Position
 from hub.runtime.events import Events
 from hub.runtime.flow import Flow
 from hub.runtime.outlet import LogOutlet
-from hub.runtime.supervisor import Supervised, Supervisor, on_signals
+from hub.runtime.supervisor import Supervised, Supervisor, on_signals, worst
 from hub.runtime.tree import Trees
 from hub.telemetry import TaskStats, Telemetry
 
-Beside = Callable[["Running"], Awaitable[None]]
+Beside = Callable[["Running"], Coroutine[Any, Any, None]]
 """Something that runs beside the tasks, such as the HTTP server or the live view, and ends with them."""
 
 EXIT_OK, EXIT_FAILED = 0, 1
@@ -32,7 +34,9 @@ EXIT_OK, EXIT_FAILED = 0, 1
 class Running:
     """What those beside the tasks may see and do."""
 
-    def __init__(self, catalog: Catalog, log: Log, telemetry: Telemetry, supervisor: Supervisor, events: Events) -> None:
+    def __init__(
+        self, catalog: Catalog, log: Log, telemetry: Telemetry, supervisor: Supervisor, events: Events
+    ) -> None:
         self.catalog = catalog
         self.log = log
         self.telemetry = telemetry
@@ -41,21 +45,30 @@ class Running:
 
 
 async def run(
-    catalog: Catalog, events: Events, telemetry: Telemetry, *, beside: Sequence[Beside] = (), signals: bool = True
+    catalog: Catalog,
+    events: Events,
+    telemetry: Telemetry,
+    *,
+    beside: Sequence[Beside] = (),
+    signals: bool = True,
 ) -> int:
     """Run until all captures have ended and the sinks have caught up, or until stopped.
 
     Returns the exit code: 1 when a task has failed for good or the log could not go on, else 0.
     """
     try:
-        async with (
-            Control.open(catalog.log_path) as control,
-            Log.open(catalog.log_path, catalog.log_options(), control=control) as log,
-        ):
-            return await _run(catalog, log, control, events, telemetry, beside, signals=signals)
+        make_private(catalog.log_path)
+        with Control(catalog.log_path / "control.db") as control:
+            async with Log.open(catalog.log_path, catalog.log_options(), control=control) as log:
+                return await _run(catalog, log, control, events, telemetry, beside, signals=signals)
     except HubError as error:
         events.error("stopped_by_error", reason=str(error))
-        return EXIT_FAILED
+    except BaseExceptionGroup as group:
+        error = worst(group)
+        if not isinstance(error, HubError):
+            raise
+        events.error("stopped_by_error", reason=str(error))
+    return EXIT_FAILED
 
 
 async def _run(
@@ -109,3 +122,11 @@ async def run_capture(task: CaptureTask, log: Log, stats: TaskStats, events: Eve
         await task.capture.run(resume, outlet)
         await outlet.settle()
         group.cancel_scope.cancel()
+
+
+def make_private(folder: Path) -> None:
+    """Make the data directory, for its owner alone."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise FatalError(f"{folder}: the log cannot be kept here: {error.strerror}; see log.path") from error

@@ -9,14 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from hub.catalog import DerivationTask, Step
 from hub.errors import FatalError, RecordError
-from hub.mapping import Compiled
 from hub.materialization import Binding, BindingSpec, ErrorPolicy
 from hub.processor import Transform
 from hub.record import TRUNCATE, Batch
 from hub.schema import CollectionSchema, ColumnType, describe, widened
+
+if TYPE_CHECKING:
+    from hub.mapping import Compiled
 
 TARGETS_MAX = 10_000
 """Tables, topics or paths that one binding may route to. Documents are hostile: more is a mistake."""
@@ -169,12 +172,15 @@ def settled(batch: Batch, policy: ErrorPolicy, component: str, outcome: Outcome)
         return batch
     if policy == "stop":
         index, error = next(iter(batch.errors.items()))
-        raise FatalError(f"{component}: record {index} of {batch.collection!r}: {error.reason} (on_error: stop)")
+        raise FatalError(
+            f"{component}: record {index} of {batch.collection!r}: {error.reason} (on_error: stop)"
+        )
     if policy == "skip":
         outcome.skipped += len(batch.errors)
     else:
         outcome.failures += [
-            Failure(batch, index, error, error.component or component) for index, error in batch.errors.items()
+            Failure(batch, index, error, error.component or component)
+            for index, error in batch.errors.items()
         ]
     keep = [index for index in range(batch.count) if index not in batch.errors]
     return batch.take(keep).with_errors(None)
@@ -183,5 +189,3 @@ def settled(batch: Batch, policy: ErrorPolicy, component: str, outcome: Outcome)
 def renamed(schema: CollectionSchema, collection: str, key: tuple[str, ...] | None) -> CollectionSchema:
     """The same schema under another name and, where one is given, with another key."""
     return CollectionSchema(collection, schema.key if key is None else key, schema.schema, schema.is_open)
-
-

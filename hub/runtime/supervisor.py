@@ -102,7 +102,7 @@ class Supervisor:
             try:
                 await task.run()
             except BaseExceptionGroup as group:
-                error = self._worst(group)
+                error = worst(group)
             except Exception as single:
                 error = single
             else:
@@ -132,23 +132,23 @@ class Supervisor:
                 "task_failed", task=stats.name, reason=f"a bug in {stats.connector}: {error!r}", error=error
             )
 
-    @staticmethod
-    def _worst(group: BaseExceptionGroup[BaseException]) -> Exception:
-        """The one error of a group that decides: the log's, then what stops the task, then what may be retried."""
-        leaves = list(_leaves(group))
-        for leaf in leaves:
-            if not isinstance(leaf, Exception):
-                raise group
-        for kind in (LogError, FatalError):
-            for leaf in leaves:
-                if isinstance(leaf, kind):
-                    return leaf
-        for leaf in leaves:
-            if isinstance(leaf, Exception) and not isinstance(leaf, TransientError):
-                return leaf
-        first = leaves[0]
-        assert isinstance(first, Exception)
-        return first
+
+def worst(group: BaseExceptionGroup[BaseException]) -> Exception:
+    """The one error of a group that decides: the log's, then what stops the task, then bugs, then what may be
+    retried. A group that holds more than errors, such as a cancellation, is raised again."""
+    leaves = _leaves(group)
+    errors = [leaf for leaf in leaves if isinstance(leaf, Exception)]
+    if len(errors) < len(leaves):
+        raise group
+    return min(errors, key=_severity)
+
+
+def _severity(error: Exception) -> int:
+    if isinstance(error, LogError):
+        return 0
+    if isinstance(error, FatalError):
+        return 1
+    return 3 if isinstance(error, TransientError) else 2
 
 
 def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:

@@ -6,12 +6,15 @@ log, and kept. Growing is pure: catalog and name in, tree out.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from hub.catalog import Catalog, MaterializationTask
-from hub.mapping import Compiled
-from hub.mapping import compile as compile_mapping
 from hub.record import Batch
 from hub.runtime.stage import Leaf, Node, Outcome, renamed
 from hub.schema import CollectionSchema
+
+if TYPE_CHECKING:
+    from hub.mapping import Compiled
 
 COLLECTIONS_MAX = 100_000
 """Collections that one materialization may read. Names come from sources, and sources are hostile."""
@@ -86,4 +89,8 @@ def grown(
 
 
 def _target(template: str | None) -> Compiled | None:
-    return None if template is None else compile_mapping(template, kind="field")
+    if template is None:
+        return None
+    from hub.mapping import compile as compile_mapping
+
+    return compile_mapping(template, kind="field")

@@ -63,7 +63,9 @@ class Guard:
             if self._token is not None:
                 given = headers.get(b"authorization", b"")
                 if not hmac.compare_digest(given, b"Bearer " + self._token.encode()):
-                    await PlainTextResponse("a bearer token is needed\n", status_code=401)(scope, receive, send)
+                    await PlainTextResponse("a bearer token is needed\n", status_code=401)(
+                        scope, receive, send
+                    )
                     return
             elif self._local_only and not is_local(headers.get(b"host", b"").decode("latin-1")):
                 await PlainTextResponse("unknown host\n", status_code=421)(scope, receive, send)
