@@ -87,6 +87,8 @@ def _of_meta(meta: msgspec.Meta, schema: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _of_type(plain: Any) -> dict[str, Any]:
+    if plain in (Duration, Size):
+        return {"anyOf": [plain.JSON_SCHEMA, _ENVIRONMENT]}
     if plain in OPTION_TYPES:
         return dict(plain.JSON_SCHEMA)
     if plain in (int, float, bool):
@@ -99,7 +101,7 @@ def _of_type(plain: Any) -> dict[str, Any]:
     if origin in (Union, types.UnionType):
         return {"anyOf": [_of_hint(choice) for choice in arguments]}
     if origin is typing.Literal:
-        return {"enum": list(arguments)}
+        return {"anyOf": [{"enum": list(arguments)}, _ENVIRONMENT]}
     if origin is list:
         return {"type": "array", "items": _of_hint(arguments[0])}
     if origin is dict:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from hub import registry
 from hub.testing.postgres import PostgresMissing, PostgresServer
 
 
@@ -18,3 +20,15 @@ def postgres_server() -> Iterator[PostgresServer]:
         pytest.skip(str(error))
     with server:
         yield server
+
+
+@pytest.fixture
+def acme(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The folder of a second distribution with connectors, on the import path as if a user had installed it."""
+    folder = Path(__file__).parent / "connectors_of_acme"
+    monkeypatch.syspath_prepend(folder)
+    registry.entries.cache_clear()
+    registry.connector.cache_clear()
+    yield folder
+    registry.entries.cache_clear()
+    registry.connector.cache_clear()

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 from hub.catalog import Catalog
-from hub.config.document import Document, Table, read
+from hub.config.document import FILE_BYTES_MAX, Document, Table, read
 from hub.config.environment import substituted
 from hub.config.native import SECTIONS, read_catalog
 from hub.errors import ConfigError, Problem
 from hub.registry import Unavailable
 
-__all__ = ["load", "loads"]
+__all__ = ["lint", "load", "loads"]
 
 FOREIGN = {
     "a Redpanda Connect": (
@@ -36,11 +37,7 @@ def load(path: str | Path, environ: Mapping[str, str] | None = None) -> Catalog:
     nothing has been started or connected to then.
     """
     path = Path(path)
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise ConfigError([Problem(str(path), 0, 0, f"cannot be read: {error.strerror}")]) from error
-    return loads(content, file=str(path), root=path.parent, environ=environ)
+    return loads(_content(path), file=str(path), root=path.parent, environ=environ)
 
 
 def loads(
@@ -51,19 +48,47 @@ def loads(
     environ: Mapping[str, str] | None = None,
 ) -> Catalog:
     """Read and check the text of a configuration. `file` names it in errors; paths are relative to `root`."""
-    variables = os.environ if environ is None else environ
     content = content.encode() if isinstance(content, str) else content
-    document = read(file, content, lambda text: substituted(text, variables))
+    catalog, problems = _checked(file, content, Path(root), os.environ if environ is None else environ)
+    if problems:
+        raise ConfigError(problems)
+    assert catalog is not None, "a file without problems makes a catalog"
+    return catalog
+
+
+def lint(
+    path: str | Path, environ: Mapping[str, str] | None = None, *, unset_ok: bool = False
+) -> list[Problem]:
+    """Every problem of a file, in order; `-` is standard input. With `unset_ok` a variable that is not set is
+    none, and whatever depends on its value is not looked at."""
+    stdin = str(path) == "-"
+    try:
+        content = sys.stdin.buffer.read(FILE_BYTES_MAX + 1) if stdin else _content(Path(path))
+    except ConfigError as error:
+        return error.problems
+    variables = os.environ if environ is None else environ
+    return _checked(str(path), content, Path(path).parent, variables, unset_ok=unset_ok)[1]
+
+
+def _content(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(FILE_BYTES_MAX + 1)
+    except OSError as error:
+        raise ConfigError([Problem(str(path), 0, 0, f"cannot be read: {error.strerror}")]) from error
+
+
+def _checked(
+    file: str, content: bytes, root: Path, environ: Mapping[str, str], *, unset_ok: bool = False
+) -> tuple[Catalog | None, list[Problem]]:
+    document = read(file, content, lambda text: substituted(text, environ), unset_ok=unset_ok)
     catalog = None
     if _is_native(document):
         try:
-            catalog = read_catalog(document, Path(root).absolute())
+            catalog = read_catalog(document, root.absolute())
         except Unavailable as error:
             document.report((0, 0), str(error))
-    if document.problems:
-        raise ConfigError(sorted(set(document.problems)))
-    assert catalog is not None, "a document without problems makes a catalog"
-    return catalog
+    return catalog, sorted(set(document.problems))
 
 
 def _is_native(document: Document) -> bool:

@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from hub.config.environment import Unset
 from hub.errors import Problem
 from hub.options import Written
 from hub.spec import Path
@@ -30,7 +31,7 @@ Place = tuple[int, int]
 """Line and column, from 1."""
 
 Substitute = Callable[[str], str]
-"""Replaces what a scalar refers to. Raises `ValueError` with the reason when it cannot."""
+"""Replaces what a scalar refers to. Raises `Unset` or another `ValueError` when it cannot."""
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -145,12 +146,15 @@ def value_of(node: Node | None) -> Any:
     return node.value if node is not None else None
 
 
-def read(file: str, content: bytes, substitute: Substitute) -> Document:
-    """Parse one file. Mistakes are in `problems`; after a mistake of syntax the tree is missing."""
+def read(file: str, content: bytes, substitute: Substitute, *, unset_ok: bool = False) -> Document:
+    """Parse one file. Mistakes are in `problems`; after a mistake of syntax the tree is missing.
+
+    With `unset_ok` it is no mistake when `substitute` raises `Unset`.
+    """
     text = ""
     problem: tuple[Place, str] | None = None
     if len(content) > FILE_BYTES_MAX:
-        problem = (0, 0), f"the file has {len(content)} bytes; at most {FILE_BYTES_MAX} are read"
+        problem = (0, 0), f"the file is larger than {FILE_BYTES_MAX} bytes, which is the most that is read"
     else:
         try:
             text = content.decode("utf-8-sig")
@@ -165,10 +169,10 @@ def read(file: str, content: bytes, substitute: Substitute) -> Document:
         document.report(*problem)
         return document
     try:
-        document.root = _Builder(document, substitute).build(text)
+        document.root = _Builder(document, substitute, unset_ok).build(text)
     except yaml.reader.ReaderError as error:
-        place = _place_at(text[: error.position])
-        document.report(place, f"character U+{ord(text[error.position]):04X} is not allowed in YAML")
+        before = text.partition(chr(error.character))[0]
+        document.report(_place_at(before), f"character U+{error.character:04X} is not allowed in YAML")
     except yaml.MarkedYAMLError as error:
         document.report(*_explained(error, document.lines))
     except _Refused as error:
@@ -187,8 +191,9 @@ class _Refused(Exception):
 class _Builder:
     """One pass over the parser's events. A node's weight is the number of values it stands for."""
 
-    def __init__(self, document: Document, substitute: Substitute) -> None:
+    def __init__(self, document: Document, substitute: Substitute, unset_ok: bool) -> None:
         self.document = document
+        self.unset_ok = unset_ok
         self.substitute = substitute
         self.anchors: dict[str, tuple[Node, int] | None] = {}
         self.values = 0
@@ -282,7 +287,8 @@ class _Builder:
         try:
             text = self.substitute(event.value)
         except ValueError as error:
-            self.document.report(place, str(error))
+            if not (self.unset_ok and isinstance(error, Unset)):
+                self.document.report(place, str(error))
             made.failed = True
             return made
         made.value = text if made.style or (not text and event.value) else plain_value(text)
@@ -332,6 +338,8 @@ def _explained(error: yaml.MarkedYAMLError, lines: list[str]) -> tuple[Place, st
         message = "a colon is not expected here; quote the text if it belongs to it, or check the indentation"
     elif "cannot start any token" in message:
         message = f"{row[place[1] - 1 : place[1]]!r} cannot begin a value; quote it"
+    elif "flow" in (error.context or "") and "${" in row[: place[1]]:
+        message = 'a variable inside { } or [ ] has to be quoted, as in "${NAME}"'
     elif error.context and error.context_mark is not None:
         message += f" ({error.context} that begins on line {error.context_mark.line + 1})"
     return place, message

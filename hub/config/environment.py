@@ -15,10 +15,14 @@ _BRACE = re.compile(r"[{}]")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
+class Unset(ValueError):
+    """A variable is not set and has no default."""
+
+
 def substituted(text: str, environ: Mapping[str, str]) -> str:
     """The text with its variables filled in. A default may hold variables itself.
 
-    Raises `ValueError` for a variable that is not set and has no default, and for `${` that names none.
+    Raises `Unset`, and `ValueError` for a `${` that names no variable.
     """
     parts: list[str] = []
     at = 0
@@ -57,7 +61,5 @@ def _value(reference: str, environ: Mapping[str, str]) -> str:
     if not colon:
         close = get_close_matches(name, environ, n=1)
         hint = f"; did you mean {close[0]}?" if close else ""
-        raise ValueError(
-            f"environment variable {name} is not set; set it, or write ${{{name}:default}}{hint}"
-        )
+        raise Unset(f"environment variable {name} is not set; set it, or write ${{{name}:default}}{hint}")
     return substituted(default, environ)

@@ -95,7 +95,7 @@ class _Reader:
         for name in self.names(()):
             if name not in SECTIONS:
                 self.report((name,), f"unknown section {name!r}{nearest(name, SECTIONS)}", at_name=True)
-        if not self.names(("captures",)):
+        if not self.names(("captures",)) and not value_of(self.document.node(("captures",))):
             self.report(("captures",), "no captures: nothing would run", at_name=True)
         catalog = Catalog(
             file=self.document.file,
@@ -251,5 +251,5 @@ class _Reader:
         place, within = self.document.place(path, at_name=at_name), ""
         if inner is not None:
             place, within = self.document.inner_place(path, inner)
-        label = ".".join(str(step) for step in (path[:-1] if at_name else path))
+        label = ".".join(str(step) for step in path)
         self.document.report(place, f"{label}: {message}{within}" if label else message + within)
