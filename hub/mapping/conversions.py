@@ -63,8 +63,6 @@ def parse_integer(value: str, *, prefixes: bool, function: str = "ParseInt") -> 
 def parse_float(value: str, *, bits: int = 64) -> float:
     """A float as `strconv.ParseFloat` reads it: decimal, hexadecimal with an exponent, infinities."""
     if _FLOAT.fullmatch(value):
-        if "_" in value:
-            raise _refused("ParseFloat", value, "invalid syntax")
         found = float(value)
     elif _HEX_FLOAT.fullmatch(value) and "_" not in value:
         found = float.fromhex(value)
