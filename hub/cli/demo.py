@@ -5,15 +5,13 @@ The verdict is what counts: after the rush every row of the source is compared w
 
 from __future__ import annotations
 
-import contextlib
+import json
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    import duckdb
     import psycopg
 
     from hub.runtime.runner import Running
@@ -30,7 +27,6 @@ CATCH_UP_S = 120.0
 """How long the warehouse may take to catch up after the rush before the demo calls it unequal."""
 
 PULSE_S = 0.05
-LOOK_S = 0.002
 
 
 @click.command("demo")
@@ -118,95 +114,27 @@ class Demo:
         """In a thread: wait for the snapshot, write, look, and wait until the last pulse is visible."""
         import psycopg
 
+        from hub.cli.pulses import Looks, Pulses
+
         began = time.monotonic()
         with psycopg.connect(self._dsn, autocommit=True) as source:
-            pulses = _Pulses(source, self.warehouse)
+            pulses, looks = Pulses(source), Looks(self.warehouse)
             pulses.write()
-            if not pulses.wait(CATCH_UP_S):
+            if not looks.wait(pulses.newest, CATCH_UP_S):
                 return
             self.snapshot_s = time.monotonic() - began
-            pulses.seen.clear()
+            pulses.sent.clear()
             writer = subprocess.Popen(
                 [sys.executable, "-m", "hub.cli.shop", self._dsn, str(self._seconds)], stdout=subprocess.PIPE
             )
-            with pulses.looking():
+            with looks.looking():
                 while writer.poll() is None:
                     pulses.write()
                     time.sleep(PULSE_S)
                 pulses.write()
-                self.caught_up = pulses.wait(CATCH_UP_S)
-            import orjson
-
-            output = writer.stdout.read() if writer.stdout else b"{}"
-            self.changes = orjson.loads(output)
-            self.latencies_s = pulses.latencies_s()
-
-
-class _Pulses:
-    """Single-row commits whose way into the warehouse is timed: from COMMIT's return to the first look that
-    shows the row."""
-
-    def __init__(self, source: psycopg.Connection[Any], warehouse: Path) -> None:
-        self._source = source
-        self._warehouse = warehouse
-        self._next = 1
-        self.sent: dict[int, float] = {}
-        self.seen: dict[int, float] = {}
-        self._connection: duckdb.DuckDBPyConnection | None = None
-
-    def write(self) -> None:
-        self._source.execute("insert into pulse values (%s, %s)", (self._next, time.time()))
-        self.sent[self._next] = time.monotonic()
-        self._next += 1
-
-    def look(self) -> int:
-        """The newest pulse that the warehouse shows."""
-        import duckdb
-
-        try:
-            if self._connection is None:
-                if not self._warehouse.exists():
-                    return 0
-                self._connection = duckdb.connect(str(self._warehouse))
-            row = self._connection.execute("select max(id) from pulse").fetchone()
-        except duckdb.Error:
-            return 0
-        now = time.monotonic()
-        newest = int(row[0]) if row and row[0] is not None else 0
-        for pulse in range(newest, 0, -1):
-            if pulse in self.seen:
-                break
-            self.seen[pulse] = now
-        return newest
-
-    def wait(self, timeout_s: float) -> bool:
-        """Until the newest pulse is visible."""
-        until = time.monotonic() + timeout_s
-        while self.look() < self._next - 1:
-            if time.monotonic() > until:
-                return False
-            time.sleep(LOOK_S)
-        return True
-
-    @contextlib.contextmanager
-    def looking(self) -> Iterator[None]:
-        """Look all the time, in a thread of its own."""
-        done = threading.Event()
-
-        def look() -> None:
-            while not done.wait(LOOK_S):
-                self.look()
-
-        thread = threading.Thread(target=look, daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            done.set()
-            thread.join()
-
-    def latencies_s(self) -> list[float]:
-        return [self.seen[pulse] - self.sent[pulse] for pulse in self.seen if pulse in self.sent]
+            self.caught_up = looks.wait(pulses.newest, CATCH_UP_S)
+            self.changes = json.load(writer.stdout) if writer.stdout else {}
+            self.latencies_s = looks.latencies_s(pulses.sent)
 
 
 @dataclass

@@ -23,7 +23,13 @@ RATE_OVER_S = 2.0
 
 EVENT_LINES = 4
 
-_STYLES = {"running": "green", "finished": "blue", "waiting": "yellow", "retrying": "yellow", "failed": "bold red"}
+_STYLES = {
+    "running": "green",
+    "finished": "blue",
+    "waiting": "yellow",
+    "retrying": "yellow",
+    "failed": "bold red",
+}
 
 
 class View:

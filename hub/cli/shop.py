@@ -37,7 +37,7 @@ create table items (
     quantity int not null,
     primary key (order_id, line)
 );
-create table pulse (id bigint primary key, at double precision not null);
+create table pulse (id bigint primary key, at timestamptz not null default now());
 """
 
 TABLES = ("customers", "orders", "items")

@@ -10,6 +10,7 @@ import hmac
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from ipaddress import ip_address
 
 import uvicorn
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -75,8 +76,13 @@ class Guard:
 
 def is_local(host: str) -> bool:
     """True when a Host header names this machine."""
-    name = host.rsplit(":", 1)[0] if not host.endswith("]") else host
-    return name in ("localhost", "[::1]") or name.startswith("127.")
+    name = host if host.endswith("]") else host.rsplit(":", 1)[0]
+    if name == "localhost":
+        return True
+    try:
+        return ip_address(name.strip("[]")).is_loopback
+    except ValueError:
+        return False
 
 
 async def serve(running: Running) -> None:
