@@ -13,7 +13,6 @@ from hub.catalog import DEAD_LETTERS, Catalog, Sources, is_glob
 from hub.config.document import Document, Sequence
 from hub.spec import Path, nearest
 
-_TASKS = ("captures", "materializations")
 _PRODUCERS = ("captures", "derivations")
 _NAMED = ("captures", "derivations", "materializations")
 
@@ -55,7 +54,7 @@ def _readers(catalog: Catalog) -> Iterator[tuple[Path, Sources]]:
 
 def _unknown_sources(catalog: Catalog, document: Document) -> Iterator[tuple[Path, str]]:
     known = {name: section for section in _PRODUCERS for name in document.names((section,))}
-    tasks = [name for section in _TASKS for name in document.names((section,))]
+    tasks = document.names(("materializations",))
     for path, sources in _readers(catalog):
         listed = isinstance(document.node(path), Sequence)
         for index, pattern in enumerate(sources.patterns):
@@ -72,7 +71,7 @@ def _unknown(pattern: str, known: Mapping[str, str], tasks: Iterable[str]) -> st
         return f"{pattern!r} names no collection"
     if head == DEAD_LETTERS:
         if not slash or not (is_glob(rest) or rest in tasks):
-            return f"{pattern!r}: no capture or materialization is called {rest!r}{nearest(rest, tasks)}"
+            return f"{pattern!r}: no materialization is called {rest!r}{nearest(rest, tasks)}"
         return ""
     if "**" in head:
         return ""
@@ -88,7 +87,7 @@ def _unknown(pattern: str, known: Mapping[str, str], tasks: Iterable[str]) -> st
 
 def _unknown_collections(catalog: Catalog, document: Document) -> Iterator[tuple[Path, str]]:
     known = {name: section for section in _PRODUCERS for name in document.names((section,))}
-    tasks = [name for section in _TASKS for name in document.names((section,))]
+    tasks = document.names(("materializations",))
     for name in document.names(("collections",)):
         if is_glob(name):
             yield ("collections", name), f"{name!r}: a collection is named in full here, without wildcards"
