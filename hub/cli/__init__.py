@@ -16,7 +16,7 @@ import click
 from hub.errors import ConfigError, HubError
 
 COMMANDS = {
-    "run": "Keep the destinations of a configuration in step with its sources.",
+    "run": "Run CONFIG: captures into the log, and from the log into the destinations.",
     "lint": "Find every mistake in configuration files, starting nothing.",
     "check": "Reach every source and destination of a configuration, changing nothing.",
     "map": "Run a mapping over JSON lines.",
@@ -24,7 +24,7 @@ COMMANDS = {
     "list": "Name the connectors that are installed.",
     "schema": "Print the JSON Schema of configurations, for editors.",
     "docs": "Write the generated pages and the schema.",
-    "demo": "Run PostgreSQL to DuckDB for a while, and prove that nothing is lost.",
+    "demo": "Start PostgreSQL, fill a shop, keep a DuckDB warehouse in step with it while it changes, compare.",
 }
 """Command to the first line of its help; the module has the command's name."""
 

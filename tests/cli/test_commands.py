@@ -46,9 +46,9 @@ def test_help_imports_no_command() -> None:
 
 
 def test_an_unknown_command_names_the_nearest() -> None:
-    code, _, errors = hub("lnit")
+    code, _, errors = hub("chekc")
     assert code == 2
-    assert "Did you mean 'lint'?" in errors
+    assert "Did you mean 'check'?" in errors
 
 
 @pytest.mark.usefixtures("acme")
