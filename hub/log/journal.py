@@ -10,8 +10,8 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Sequence
+from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
 
 import msgspec
 from google_crc32c import value as crc_of
@@ -29,7 +29,7 @@ from hub.log.frame import (
 )
 from hub.log.fs import FS, write_all
 from hub.log.segment import Segment, seal_payload, segment_name
-from hub.log.transaction import Checkpoint, CollectionInfo, Encoded, Head
+from hub.log.transaction import SCHEMA, Checkpoint, CollectionInfo, Encoded, Head
 
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 NO_DESCRIPTOR = frozenset({errno.EMFILE, errno.ENFILE})
@@ -42,23 +42,16 @@ TOKENS_MAX = 10_000
 _ZEROS = bytes(1 << 20)
 
 
-class Frame(NamedTuple):
-    """A frame to be written."""
+class Frame:
+    """A frame to be written. `seq` is 0 until it is durable; then the rest says where it lies."""
 
-    kind: Kind
-    body: Encoded
+    __slots__ = ("body", "error", "kind", "pos", "segno", "seq", "ts_us")
 
-
-class Placed(NamedTuple):
-    """A frame that is durable."""
-
-    kind: Kind
-    body: Encoded
-    seq: int
-    ts_us: int
-    segno: int
-    pos: int
-    crc: int
+    def __init__(self, kind: Kind, body: Encoded) -> None:
+        self.kind = kind
+        self.body = body
+        self.error: Exception | None = None
+        self.seq = self.ts_us = self.segno = self.pos = 0
 
 
 class State:
@@ -69,6 +62,7 @@ class State:
         self.schemas: dict[str, bytes] = {}
         self.collections: dict[str, CollectionInfo] = {}
         self.tokens: dict[tuple[str, bytes], tuple[int, int]] = {}
+        self._marked: dict[str, tuple[int, int]] = {}
 
     def restore(self, payload: bytes) -> None:
         """Start from a checkpoint."""
@@ -82,9 +76,7 @@ class State:
         tokens = [(task, token, *place) for (task, token), place in self.tokens.items()]
         return msgspec.msgpack.encode(Checkpoint(self.positions, self.schemas, self.collections, tokens))
 
-    def apply(
-        self, head: Head, schema_texts: Sequence[bytes], epoch: int, seq: int, ts_us: int, to: Segment
-    ) -> None:
+    def apply(self, head: Head, schema_texts: Sequence[bytes], epoch: int, seq: int, ts_us: int) -> None:
         """Take a visible transaction into account. `schema_texts` are the bodies of its schema blocks, in order."""
         if head.position is not None:
             self.positions[head.task] = head.position
@@ -92,24 +84,31 @@ class State:
             self.tokens[head.task, head.token] = (epoch, seq)
             if len(self.tokens) > TOKENS_MAX:
                 del self.tokens[next(iter(self.tokens))]
-        if head.totals:
-            for collection, records, raw_bytes in head.totals:
-                self._count(collection, records, raw_bytes, ts_us, to)
+        for collection, records, raw_bytes in head.totals or ():
+            self._count(collection, records, raw_bytes, ts_us)
         texts = iter(schema_texts)
         for block in head.blocks:
-            if block.encoding == 2:
+            self._count(block.collection, block.count, block.raw_len, ts_us)
+            if block.encoding == SCHEMA:
                 self.schemas[block.collection] = next(texts)
-                self._count(block.collection, 0, 0, ts_us, to)
-            else:
-                self._count(block.collection, block.count, block.raw_len, ts_us, to)
-        if head.parts:
-            to.first_part_segno = min(to.first_part_segno, head.parts[0].segno)
 
-    def _count(self, collection: str, records: int, raw_bytes: int, ts_us: int, to: Segment) -> None:
+    def mark(self) -> None:
+        """Remember the counts as they are now, at the start of a segment."""
+        self._marked = {name: (info.count, info.raw_bytes) for name, info in self.collections.items()}
+
+    def since_mark(self) -> dict[str, tuple[int, int, int]]:
+        """What was added since: for each collection its first offset, records and raw bytes."""
+        added: dict[str, tuple[int, int, int]] = {}
+        for name, info in self.collections.items():
+            count, size = self._marked.get(name, (0, 0))
+            if info.raw_bytes != size:
+                added[name] = (count, info.count - count, info.raw_bytes - size)
+        return added
+
+    def _count(self, collection: str, records: int, raw_bytes: int, ts_us: int) -> None:
         info = self.collections.get(collection)
         if info is None:
             info = self.collections[collection] = CollectionInfo()
-        to.count(collection, info.count, records, raw_bytes)
         info.count += records
         info.raw_bytes += raw_bytes
         info.last_us = ts_us
@@ -155,46 +154,46 @@ class Journal:
         self._fd = -1
         self._alloc = 0
 
-    def write(self, frames: Sequence[Frame]) -> list[Placed]:
-        """Make as many of these frames durable as fit into the live segment; at least one, in order.
+    def write(self, frames: Sequence[Frame], start: int = 0) -> int:
+        """Make durable as many of these frames, from the one at `start`, as fit into the live segment: at least one.
 
-        Raises Full when nothing was written for want of room, Poisoned when what is on disk is unknown.
+        Returns how many. Raises Full when nothing was written for want of room, Poisoned when what is on disk is
+        unknown.
         """
         self.check()
-        need = FRAME_HEADER_BYTES + frames[0].body.length
+        need = FRAME_HEADER_BYTES + frames[start].body.length
         live = self.live
         if live is None or live.end + need > self._alloc or live.header.epoch != self.epoch:
             live = self.roll(need)
         ts_us = max(self.clock.now_us(), live.last_us)
         buffers: list[bytes] = []
-        placed: list[Placed] = []
-        pos, seq, prev_crc = live.end, self.next_seq, self.prev_crc
-        salt, segno = live.header.salt, live.header.segno
-        for frame in frames:
+        crcs: list[int] = []
+        pos, seq, crc = live.end, self.next_seq, self.prev_crc
+        salt, segno, epoch, durable_seq, alloc = (
+            live.header.salt,
+            live.segno,
+            self.epoch,
+            self.durable_seq,
+            self._alloc,
+        )
+        for frame in islice(frames, start, None):
             body = frame.body
-            if pos + FRAME_HEADER_BYTES + body.length > self._alloc:
+            after = pos + FRAME_HEADER_BYTES + body.length
+            if after > alloc:
                 break
-            header, prev_crc = pack_frame_header(
-                frame.kind,
-                salt,
-                segno,
-                seq,
-                self.epoch,
-                ts_us,
-                self.durable_seq,
-                body.length,
-                body.crc,
-                prev_crc,
+            header, crc = pack_frame_header(
+                frame.kind, salt, segno, seq, epoch, ts_us, durable_seq, body.length, body.crc, crc
             )
             buffers.append(header)
             buffers.extend(body.parts)
-            placed.append(Placed(frame.kind, body, seq, ts_us, segno, pos, prev_crc))
-            pos += FRAME_HEADER_BYTES + body.length
+            crcs.append(crc)
+            pos = after
             seq += 1
         self._put(buffers, live.end, pos - live.end)
-        for done in placed:
-            self._took(live, done)
-        return placed
+        for frame in islice(frames, start, start + len(crcs)):
+            self._took(live, frame, ts_us)
+        self.prev_crc = crcs[-1]
+        return len(crcs)
 
     def mark(self) -> None:
         """Attest the last group with an empty frame. Nothing happens when all is attested."""
@@ -205,7 +204,8 @@ class Journal:
         ts_us = max(self.clock.now_us(), live.last_us)
         header, crc = self._header(live, Kind.MARK, ts_us, 0, 0)
         self._put([header], live.end, FRAME_HEADER_BYTES)
-        self._advance(live, crc, live.end, 0, ts_us)
+        self._advance(live, live.end, 0, ts_us)
+        self.prev_crc = crc
 
     def sync(self) -> None:
         """Make all that was written durable, at a level that does not do so with each group."""
@@ -303,25 +303,30 @@ class Journal:
         except OSError as error:
             raise self._poison(error) from error
 
-    def _took(self, live: Segment, done: Placed) -> None:
-        self._advance(live, done.crc, done.pos, done.body.length, done.ts_us)
-        if done.kind in (Kind.TRANSACTION, Kind.COMMIT):
-            head = done.body.head
-            texts = done.body.schema_texts
-            self.state.apply(head, texts, self.epoch, done.seq, done.ts_us, live)
+    def _took(self, live: Segment, frame: Frame, ts_us: int) -> None:
+        """A frame became durable: say so on it, and take it into account."""
+        body, pos = frame.body, live.end
+        frame.seq, frame.ts_us, frame.segno, frame.pos = self.next_seq, ts_us, live.segno, pos
+        self._advance(live, pos, body.length, ts_us)
+        if frame.kind is Kind.TRANSACTION or frame.kind is Kind.COMMIT:
+            head = body.head
+            self.state.apply(head, body.schema_texts, self.epoch, frame.seq, ts_us)
+            if head.parts:
+                live.first_part_segno = min(live.first_part_segno, head.parts[0].segno)
 
-    def _advance(self, live: Segment, crc: int, pos: int, length: int, ts_us: int) -> None:
-        live.note(self.next_seq, pos, length, ts_us)
-        self.prev_crc = crc
-        self.written_seq = self.next_seq
+    def _advance(self, live: Segment, pos: int, length: int, ts_us: int) -> None:
+        seq = self.next_seq
+        live.note(seq, pos, length, ts_us)
+        self.written_seq = seq
         if self.syncing:
-            self.durable_seq = self.next_seq
-        self.next_seq += 1
+            self.durable_seq = seq
+        self.next_seq = seq + 1
 
     def _seal(self, live: Segment) -> None:
         """Write the SEAL, then shrink the file to its length: in this order, each durable before the next."""
         if self.durable_seq != self.written_seq:
             self.sync()
+        live.collections = self.state.since_mark()
         payload = seal_payload(live.summary())
         ts_us = max(self.clock.now_us(), live.last_us)
         header, crc = self._header(live, Kind.SEAL, ts_us, len(payload), crc_of(payload))
@@ -338,7 +343,8 @@ class Journal:
         self._io(lambda: self.fs.fsync(self._fd))
         self._io(lambda: self.fs.truncate(self._fd, start + size))
         self._io(lambda: self.fs.fsync(self._fd))
-        self._advance(live, crc, start, len(payload), ts_us)
+        self._advance(live, start, len(payload), ts_us)
+        self.prev_crc = crc
         self.durable_seq = self.written_seq
         live.sealed = True
         self.used_bytes += start + size - live.size
@@ -386,10 +392,12 @@ class Journal:
         self._io(lambda: self.fs.rename(staged, path))
         self._io(lambda: self.fs.sync_dir(self.directory))
         self.segments.append(segment)
+        self.state.mark()
         self.live = segment
         self.used_bytes += alloc
         self._alloc = alloc
-        self._advance(segment, crc, SEGMENT_HEADER_BYTES, len(payload), now_us)
+        self._advance(segment, SEGMENT_HEADER_BYTES, len(payload), now_us)
+        self.prev_crc = crc
         self.durable_seq = self.written_seq
         return segment
 

@@ -46,9 +46,9 @@ class LargeTransaction:
         # Retention must not take the segment before the commit is there to refer to it.
         if self.first_segno is None:
             self.first_segno = self._log.writer.segments[-1].segno
-        placed = await self._log.enqueue(Kind.PART, body)
+        frame = await self._log.enqueue(Kind.PART, body)
         self._check()
-        self._parts.append(PartRef(placed.segno, placed.pos, placed.seq, body.length, body.crc))
+        self._parts.append(PartRef(frame.segno, frame.pos, frame.seq, body.length, body.crc))
         for block in body.head.blocks:
             count, size = self._totals.get(block.collection, (0, 0))
             self._totals[block.collection] = (count + block.count, size + block.raw_len)
@@ -66,9 +66,9 @@ class LargeTransaction:
             totals=[(name, count, size) for name, (count, size) in self._totals.items()],
         )
         self._check()
-        placed = await self._log.enqueue(Kind.COMMIT, body)
+        frame = await self._log.enqueue(Kind.COMMIT, body)
         self._end("is committed")
-        return Place(self._log.end.epoch, placed.seq)
+        return Place(self._log.end.epoch, frame.seq)
 
     async def abort(self, reason: str = "was aborted") -> None:
         """Give it up. Its parts are let go with their segments."""

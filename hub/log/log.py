@@ -12,7 +12,7 @@ import socket
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -21,7 +21,7 @@ from hub.errors import FatalError, Full, LogError, Poisoned, TransientError
 from hub.log.clock import steady_us, wall_us
 from hub.log.frame import Kind
 from hub.log.fs import FS, OsFS, refuse_unsafe
-from hub.log.journal import Frame, Journal, Placed
+from hub.log.journal import Frame, Journal
 from hub.log.large import LargeTransaction
 from hub.log.options import DURABILITY_TEXT, LogOptions
 from hub.log.recovery import Recovered, open_journal
@@ -30,8 +30,9 @@ from hub.log.transaction import (
     CollectionInfo,
     Encoded,
     Transaction,
+    charged,
+    check_record_sizes,
     encode_transaction,
-    record_sizes_checked,
 )
 from hub.record import Batch, Cursor, Place
 
@@ -63,22 +64,13 @@ class Stats:
 
 
 class _Group:
-    """The appends that will be committed together, and the event that ends their wait."""
+    """The frames that will be committed together, and the event that ends the wait for them."""
 
-    __slots__ = ("done", "waiting")
+    __slots__ = ("done", "frames")
 
     def __init__(self) -> None:
         self.done = anyio.Event()
-        self.waiting: list[_Pending] = []
-
-
-class _Pending:
-    __slots__ = ("error", "frame", "place")
-
-    def __init__(self, frame: Frame) -> None:
-        self.frame = frame
-        self.place: Placed | None = None
-        self.error: Exception | None = None
+        self.frames: list[Frame] = []
 
 
 class Log:
@@ -223,8 +215,12 @@ class Log:
             known = self.writer.state.tokens.get((transaction.task, transaction.token))
             if known is not None:
                 return Place(*known)
-        placed = await self.enqueue(Kind.TRANSACTION, await self.encode(transaction))
-        return Place(self.writer.epoch, placed.seq)
+        if charged(transaction.items) < INLINE_BYTES:
+            body = self._encode(transaction)
+        else:
+            body = await self.encode(transaction)
+        frame = await self.enqueue(Kind.TRANSACTION, body)
+        return Place(self.writer.epoch, frame.seq)
 
     def begin(self, task: str) -> LargeTransaction:
         """Begin a transaction larger than memory, or than `max_transaction_bytes`."""
@@ -233,42 +229,41 @@ class Log:
         self.open_transactions[begun.txn_id] = begun
         return begun
 
-    async def encode(self, transaction: Transaction, **large: object) -> Encoded:
-        """The payload of a transaction, compressed in a thread where that is worth it."""
-        record_sizes_checked(transaction.items, self.options.max_record_bytes)
-        size = sum(item.size if isinstance(item, Batch) else len(item.text) for item in transaction.items)
+    def _encode(self, transaction: Transaction, **large: Any) -> Encoded:
+        options = self.options
+        return encode_transaction(
+            transaction, level=options.compression_level, compress_from=options.compress_from_bytes, **large
+        )
 
-        def encode() -> Encoded:
-            return encode_transaction(
-                transaction,
-                level=self.options.compression_level,
-                compress_from=self.options.compress_from_bytes,
-                **large,  # type: ignore[arg-type]
-            )
-
-        if size > self.options.max_transaction_bytes + self.options.max_record_bytes:
+    async def encode(self, transaction: Transaction, **large: Any) -> Encoded:
+        """The payload of a transaction of any size, compressed in a thread. Checks the limits."""
+        limit = self.options.max_record_bytes
+        size = charged(transaction.items)
+        if size > limit:
+            check_record_sizes(transaction.items, limit)
+        if size > self.options.max_transaction_bytes + limit:
             raise LogError(
                 f"task {transaction.task!r}: a transaction of {size} bytes exceeds log.max_transaction_bytes "
                 f"({self.options.max_transaction_bytes}); begin it as a large one"
             )
-        return encode() if size < INLINE_BYTES else await anyio.to_thread.run_sync(encode)
+        return await anyio.to_thread.run_sync(lambda: self._encode(transaction, **large))
 
-    async def enqueue(self, kind: Kind, body: Encoded) -> Placed:
-        """Queue a frame for the committer and wait until it is durable: where it then lies."""
-        while self._queued_bytes and self._queued_bytes + body.length > self.options.queue_bytes:
+    async def enqueue(self, kind: Kind, body: Encoded) -> Frame:
+        """Queue a frame for the committer and wait until it is durable: it then says where it lies."""
+        length = body.length
+        while self._queued_bytes and self._queued_bytes + length > self.options.queue_bytes:
             await self._drained.wait()
         if self._closing:
             raise LogError("the log is closed")
-        pending = _Pending(Frame(kind, body))
+        frame = Frame(kind, body)
         group = self._group
-        group.waiting.append(pending)
-        self._queued_bytes += body.length
+        group.frames.append(frame)
+        self._queued_bytes += length
         self._awake.set()
         await group.done.wait()
-        if pending.error is not None:
-            raise type(pending.error)(*pending.error.args) from pending.error
-        assert pending.place is not None
-        return pending.place
+        if frame.error is not None:
+            raise type(frame.error)(*frame.error.args) from frame.error
+        return frame
 
     async def room(self, timeout_s: float = 1.0) -> None:
         """Wait until something was let go, or for a while: after Full, before the next try."""
@@ -303,11 +298,11 @@ class Log:
         mark_after_s = self.options.mark_after_s
         marked = True
         while True:
-            if not self._group.waiting:
+            if not self._group.frames:
                 self._awake = anyio.Event()
                 with anyio.move_on_after(None if marked else mark_after_s):
                     await self._awake.wait()
-                if not self._group.waiting:
+                if not self._group.frames:
                     marked = await self._mark()
                     continue
             group, self._group = self._group, _Group()
@@ -319,49 +314,53 @@ class Log:
             marked = False
 
     async def _commit(self, group: _Group, size: int) -> None:
-        """Write one group in one hop, then resolve its appends in order, then wake the readers."""
-        frames = [pending.frame for pending in group.waiting]
-        placed, error, took_s = await self.work(lambda: self._write(frames))
+        """Write one group in one hop, then wake its appenders in order, then the readers."""
+        frames = group.frames
+        done, error, took_s = await self.work(lambda: self._write(frames))
         if took_s > 1.0:
             logger.warning("the disk took %.1f s for a group of %d bytes", took_s, size)
         self.stats.groups += 1
         self.stats.group_s += took_s
-        waiting = group.waiting
-        for pending, place in zip(waiting, placed, strict=False):
-            pending.place = place
-            self._publish(place)
-        for pending in waiting[len(placed) :]:
-            pending.error = error
-        if isinstance(error, Full):
-            self.stats.full += 1
+        self._publish(frames[:done] if error is not None else frames)
+        if error is not None:
+            self.stats.full += isinstance(error, Full)
+            for frame in frames[done:]:
+                frame.error = error
         self._announce()
         group.done.set()
 
-    def _write(self, frames: list[Frame]) -> tuple[list[Placed], Exception | None, float]:
+    def _write(self, frames: list[Frame]) -> tuple[int, Exception | None, float]:
         started = steady_us()
-        placed: list[Placed] = []
+        done = 0
         error: Exception | None = None
         try:
-            while len(placed) < len(frames):
-                placed += self.writer.write(frames[len(placed) :] if placed else frames)
+            while done < len(frames):
+                done += self.writer.write(frames, done)
         except (Full, Poisoned) as caught:
             error = caught
-        return placed, error, (steady_us() - started) / 1e6
+        return done, error, (steady_us() - started) / 1e6
 
-    def _publish(self, done: Placed) -> None:
-        """Put a durable transaction where readers find it."""
-        body = done.body
-        stats = self.stats
-        stats.transactions += 1
-        stats.stored_bytes += body.length
-        for block in body.head.blocks:
-            stats.records += block.count
-            stats.raw_bytes += block.raw_len
-        if done.kind in (Kind.TRANSACTION, Kind.COMMIT):
-            items = [bytes_only(item) if isinstance(item, Batch) else item for item in body.items]
-            size = sum([block.raw_len for block in body.head.blocks])
-            place = Place(self.writer.epoch, done.seq)
-            self.tail.push(done.seq, Entry(place, body.head.task, done.ts_us, items, size, body.head.parts))
+    def _publish(self, frames: list[Frame]) -> None:
+        """Put durable transactions where readers find them."""
+        stats, push, epoch = self.stats, self.tail.push, self.writer.epoch
+        records = raw_bytes = stored_bytes = 0
+        for frame in frames:
+            body = frame.body
+            stored_bytes += body.length
+            raw_bytes += body.size
+            head = body.head
+            for block in head.blocks:
+                records += block.count
+            if frame.kind is Kind.TRANSACTION or frame.kind is Kind.COMMIT:
+                items = tuple(
+                    [bytes_only(i) if isinstance(i, Batch) and i.has_docs else i for i in body.items]
+                )
+                entry = Entry(Place(epoch, frame.seq), head.task, frame.ts_us, items, body.size, head.parts)
+                push(frame.seq, entry)
+        stats.transactions += len(frames)
+        stats.records += records
+        stats.raw_bytes += raw_bytes
+        stats.stored_bytes += stored_bytes
 
     def _announce(self) -> None:
         self._end = Place(self.writer.epoch, self.writer.written_seq)
@@ -434,7 +433,7 @@ class Log:
     async def _close(self) -> None:
         """Commit what is queued, seal, write the witness."""
         self._closing = True
-        while self._group.waiting and self.writer.poisoned is None:
+        while self._group.frames and self.writer.poisoned is None:
             await self._group.done.wait()
         await self.work(self.writer.close)
         if self.control is not None:

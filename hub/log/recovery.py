@@ -216,6 +216,7 @@ def _read_newest(fs: FS, fd: int, segment: Segment, state: State) -> tuple[Found
             if header.kind != Kind.CHECKPOINT:
                 raise Corrupt(f"{segment.path}: byte {found.pos}: a segment begins with a checkpoint")
             state.restore(found.payload)
+            state.mark()
         while unattested and unattested[0].header.seq <= header.durable_seq:
             unattested.popleft()
         unattested.append(found)
@@ -223,7 +224,9 @@ def _read_newest(fs: FS, fd: int, segment: Segment, state: State) -> tuple[Found
         if header.kind in (Kind.TRANSACTION, Kind.COMMIT):
             head, start = decode_head(found.payload, where)
             texts = schema_texts(head, found.payload, start)
-            state.apply(head, texts, header.epoch, header.seq, header.ts_us, segment)
+            state.apply(head, texts, header.epoch, header.seq, header.ts_us)
+            if head.parts:
+                segment.first_part_segno = min(segment.first_part_segno, head.parts[0].segno)
         segment.note(header.seq, found.pos, header.length, header.ts_us)
         last = found
         if header.kind == Kind.SEAL:
@@ -234,6 +237,7 @@ def _read_newest(fs: FS, fd: int, segment: Segment, state: State) -> tuple[Found
             f"{segment.path}: byte {SEGMENT_HEADER_BYTES}: its first frame is damaged; it had been durable "
             "before the file got its name"
         )
+    segment.collections = state.since_mark()
     return last, unattested, last.header.kind == Kind.SEAL
 
 

@@ -89,10 +89,6 @@ class Segment:
         self.last_us = max(self.last_us, ts_us)
         self.end = pos + FRAME_HEADER_BYTES + length
 
-    def count(self, collection: str, offset: int, records: int, raw_bytes: int) -> None:
-        first, had_records, had_bytes = self.collections.get(collection, (offset, 0, 0))
-        self.collections[collection] = (first, had_records + records, had_bytes + raw_bytes)
-
     def summary(self) -> Summary:
         return Summary(self.collections, self.first_us, self.last_us, self.first_part_segno, self.index)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import msgspec
 
 from hub.log.transaction import Item, PartRef
 from hub.record import Batch, Place
@@ -11,26 +11,15 @@ ENTRY_BYTES = 600
 """What an entry is charged for itself, so that small transactions are bounded too."""
 
 
-class Entry:
+class Entry(msgspec.Struct, frozen=True, gc=False):
     """A durable transaction. `parts` are those of a large one, which have to be read from disk."""
 
-    __slots__ = ("items", "parts", "place", "size", "task", "ts_us")
-
-    def __init__(
-        self,
-        place: Place,
-        task: str,
-        ts_us: int,
-        items: Sequence[Item],
-        size: int,
-        parts: list[PartRef] | None,
-    ) -> None:
-        self.place = place
-        self.task = task
-        self.ts_us = ts_us
-        self.items = items
-        self.size = size
-        self.parts = parts
+    place: Place
+    task: str
+    ts_us: int
+    items: tuple[Item, ...]
+    size: int
+    parts: list[PartRef] | None
 
 
 class Tail:

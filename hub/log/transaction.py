@@ -22,6 +22,9 @@ from hub.log.frame import crc_of_parts
 from hub.record import Batch, Place
 
 _LENGTH_BYTES = 4
+JOIN_BYTES = 32 << 10
+"""Payloads smaller than this are joined: one buffer costs less than several."""
+
 BLOCK_BYTES_MAX = 1 << 30
 """No block is inflated beyond this, whatever its head states."""
 
@@ -29,7 +32,7 @@ _WORTH = 0.95
 """Compressed bytes are kept only where they are at most this part of the raw ones."""
 
 
-class Schema(msgspec.Struct, frozen=True):
+class Schema(msgspec.Struct, frozen=True, gc=False):
     """A collection's schema, as JSON text. It holds from its place in the order on."""
 
     collection: str
@@ -39,7 +42,7 @@ class Schema(msgspec.Struct, frozen=True):
 Item = Batch | Schema
 
 
-class Transaction(msgspec.Struct, frozen=True):
+class Transaction(msgspec.Struct, frozen=True, gc=False):
     """What one append makes durable as a whole.
 
     `position` becomes the newest position of the task. `token` makes the append idempotent: a later
@@ -52,7 +55,7 @@ class Transaction(msgspec.Struct, frozen=True):
     token: bytes | None = None
 
 
-class Committed(msgspec.Struct, frozen=True):
+class Committed(msgspec.Struct, frozen=True, gc=False):
     """One durable transaction, as a reader gets it, or a piece of one.
 
     A large transaction comes in several pieces of the same place; only the last has `complete` set. Commit
@@ -67,7 +70,7 @@ class Committed(msgspec.Struct, frozen=True):
 
     @property
     def size(self) -> int:
-        return sum(i.size if isinstance(i, Batch) else len(i.text) for i in self.items)
+        return charged(self.items)
 
 
 class Encoding(IntEnum):
@@ -83,7 +86,12 @@ class Codec(IntEnum):
     ZSTD = 1
 
 
-class BlockHead(msgspec.Struct, frozen=True, array_like=True):
+# Plain numbers for the path that every append takes: an enum costs a look-up each time.
+NDJSON, SCHEMA = int(Encoding.NDJSON), int(Encoding.SCHEMA)
+RAW, ZSTD = int(Codec.RAW), int(Codec.ZSTD)
+
+
+class BlockHead(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What is known of a block without its body. Times are when its records were appended."""
 
     collection: str
@@ -100,7 +108,7 @@ class BlockHead(msgspec.Struct, frozen=True, array_like=True):
     shared: bytes
 
 
-class PartRef(msgspec.Struct, frozen=True, array_like=True):
+class PartRef(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Where a part of a large transaction lies."""
 
     segno: int
@@ -110,7 +118,7 @@ class PartRef(msgspec.Struct, frozen=True, array_like=True):
     crc: int
 
 
-class Head(msgspec.Struct, frozen=True, array_like=True):
+class Head(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The head of a payload. `txn` names the large transaction of a PART, COMMIT or ABORT.
 
     A COMMIT also has the places of its parts and, by collection, the records and raw bytes in them.
@@ -128,17 +136,20 @@ class Head(msgspec.Struct, frozen=True, array_like=True):
 class Encoded:
     """A payload that is ready to be framed, and what the writer needs to know of it."""
 
-    __slots__ = ("crc", "head", "items", "length", "parts")
+    __slots__ = ("crc", "head", "items", "length", "parts", "size")
 
-    def __init__(self, head: Head, bodies: list[bytes], items: Sequence[Item]) -> None:
+    def __init__(self, head: Head, bodies: list[bytes], items: Sequence[Item], size: int) -> None:
         text = _encode_head(head)
+        parts = [len(text).to_bytes(_LENGTH_BYTES, "little"), text, *bodies]
+        if size < JOIN_BYTES:
+            parts = [b"".join(parts)]
         self.head = head
-        self.parts = [len(text).to_bytes(_LENGTH_BYTES, "little"), text, *bodies]
-        if sum(map(len, bodies)) < 32_768:
-            self.parts = [b"".join(self.parts)]
-        self.length = sum(map(len, self.parts))
-        self.crc = crc_of_parts(self.parts)
+        self.parts = parts
+        self.length = sum(map(len, parts))
+        self.crc = crc_of_parts(parts)
         self.items = items
+        self.size = size
+        """Raw bytes of the items."""
 
     @property
     def schema_texts(self) -> list[bytes]:
@@ -168,15 +179,18 @@ def encode_transaction(
     now_us = time.time_ns() // 1000
     heads: list[BlockHead] = []
     bodies: list[bytes] = []
+    size = 0
     for item in txn.items:
         if isinstance(item, Batch):
-            if item.errors:
-                raise ValueError(f"{item!r} carries errors; set them aside before it is appended")
-            _encode_batch(item, now_us, level, compress_from, heads, bodies)
+            head, body = _encode_batch(item, now_us, level, compress_from)
         else:
-            heads.append(_schema_head(item, now_us))
-            bodies.append(item.text)
-    return Encoded(Head(txn.task, txn.position, txn.token, heads, txn_id, parts, totals), bodies, txn.items)
+            head, body = _schema_head(item, now_us), item.text
+        heads.append(head)
+        bodies.append(body)
+        size += head.raw_len
+    return Encoded(
+        Head(txn.task, txn.position, txn.token, heads, txn_id, parts, totals), bodies, txn.items, size
+    )
 
 
 def _schema_head(schema: Schema, now_us: int) -> BlockHead:
@@ -187,40 +201,35 @@ def _schema_head(schema: Schema, now_us: int) -> BlockHead:
 
 
 def _encode_batch(
-    batch: Batch,
-    now_us: int,
-    level: int | None,
-    compress_from: int,
-    heads: list[BlockHead],
-    bodies: list[bytes],
-) -> None:
-    ops = batch.ops or b""
-    columns = batch.columns_json
-    ndjson = batch.ndjson
-    raw_len = len(ops) + len(columns) + len(ndjson)
-    body = [part for part in (ops, columns, ndjson) if part]
-    codec = Codec.RAW
+    batch: Batch, now_us: int, level: int | None, compress_from: int
+) -> tuple[BlockHead, bytes]:
+    if batch.errors:
+        raise ValueError(f"{batch!r} carries errors; set them aside before it is appended")
+    ops, columns = batch.ops or b"", batch.columns_json
+    body = batch.ndjson
+    if ops or columns:
+        body = b"".join((ops, columns, body))
+    raw_len = len(body)
+    codec = RAW
     if level is not None and raw_len >= compress_from:
-        packed = _compressor(level).compress(ndjson if len(body) == 1 else b"".join(body))
+        packed = _compressor(level).compress(body)
         if len(packed) <= raw_len * _WORTH:
-            body, codec = [packed], Codec.ZSTD
-    heads.append(
-        BlockHead(
-            batch.collection,
-            batch.count,
-            now_us,
-            now_us,
-            Encoding.NDJSON,
-            codec,
-            raw_len,
-            sum(map(len, body)),
-            crc_of_parts(body),
-            len(ops),
-            len(columns),
-            encode(batch.shared) if batch.shared else b"",
-        )
+            body, codec = packed, ZSTD
+    head = BlockHead(
+        batch.collection,
+        batch.count,
+        now_us,
+        now_us,
+        NDJSON,
+        codec,
+        raw_len,
+        len(body),
+        crc_of(body),
+        len(ops),
+        len(columns),
+        encode(batch.shared) if batch.shared else b"",
     )
-    bodies.extend(body)
+    return head, body
 
 
 def _compressor(level: int) -> zstandard.ZstdCompressor:
@@ -294,7 +303,12 @@ def _inflate(body: bytes, raw_len: int, where: str) -> bytes:
         raise Corrupt(f"{where}: compressed block cannot be read: {error}") from error
 
 
-def record_sizes_checked(items: Sequence[Item], limit: int) -> None:
+def charged(items: Sequence[Item]) -> int:
+    """Bytes that items count for against limits and budgets."""
+    return sum([item.size if isinstance(item, Batch) else len(item.text) for item in items])
+
+
+def check_record_sizes(items: Sequence[Item], limit: int) -> None:
     """Refuse a record above the limit, naming its collection, size and place in the batch."""
     for item in items:
         if isinstance(item, Batch) and item.size > limit:

@@ -147,19 +147,21 @@ class PowerStory:
         first = self.sent + 1
         for _ in range(self.rng.choice((1, 1, 2, 5))):
             self.sent += 1
-            frames.append(Frame(Kind.TRANSACTION, transaction(self.sent, self.rng.choice((0, 30, 700, 5_000)))))
+            frames.append(
+                Frame(Kind.TRANSACTION, transaction(self.sent, self.rng.choice((0, 30, 700, 5_000))))
+            )
         done = 0
         while done < len(frames):
             try:
-                placed = journal.write(frames[done:])
+                placed = journal.write(frames, done)
             except Full:
                 if self.rng.random() < 0.5:
                     raise
                 return
-            numbers = list(range(first + done, first + done + len(placed)))
+            numbers = list(range(first + done, first + done + placed))
             self.acked += numbers
             self.shown += numbers
-            done += len(placed)
+            done += placed
 
 
 def power_stories(seeds: Sequence[int], wrap: Callable[[SimFS], FS] | None = None) -> str | None:

@@ -126,7 +126,9 @@ _put = Journal._put
 _write_all = recovery.write_all
 
 
-def _attests_too_much(kind: int, salt: int, segno: int, seq: int, epoch: int, ts: int, durable: int, *rest: int) -> Any:
+def _attests_too_much(
+    kind: int, salt: int, segno: int, seq: int, epoch: int, ts: int, durable: int, *rest: int
+) -> Any:
     return _pack(kind, salt, segno, seq, epoch, ts, seq, *rest)
 
 
@@ -155,11 +157,19 @@ BUGS: list[Bug] = [
     ("an error of pwritev is ignored", WriteErrorIgnored, []),
     ("short writes are not completed", None, [patch.object(journal, "write_all", _one_write)]),
     ("acknowledged although the group failed", None, [patch.object(Journal, "_put", _acknowledges_early)]),
-    ("checksums of payloads are not compared", None, [patch.object(segment, "crc_of", lambda _: _Anything())]),
+    (
+        "checksums of payloads are not compared",
+        None,
+        [patch.object(segment, "crc_of", lambda _: _Anything())],
+    ),
     ("segments are not sealed", None, [patch.object(Journal, "_seal", _no_seal)]),
     ("a segment shrinks before its SEAL is durable", None, [patch.object(Journal, "_seal", _shrinks_first)]),
     ("frames attest themselves", None, [patch.object(journal, "pack_frame_header", _attests_too_much)]),
-    ("the live segment is truncated when the disk is full", None, [patch.object(Journal, "_zero", _truncates)]),
+    (
+        "the live segment is truncated when the disk is full",
+        None,
+        [patch.object(Journal, "_zero", _truncates)],
+    ),
     (
         "recovery does not write the unattested tail again",
         None,
