@@ -83,6 +83,10 @@ class Timestamp:
         sign, minutes = ("-", -offset // 60) if offset < 0 else ("+", offset // 60)
         return f"{day}{sign}{minutes // 60:02d}:{minutes % 60:02d}"
 
+    def json_text(self) -> str:
+        """The JSON string documents carry it as."""
+        return f'"{self.rfc3339()}"'
+
     def at(self, zone: tzinfo) -> Timestamp:
         """The same instant shown in another zone."""
         return Timestamp(self.nanos, zone)

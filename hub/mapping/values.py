@@ -27,6 +27,8 @@ import struct
 from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
+from hub import document
+from hub.document import INT64_MAX, INT64_MIN, Number, Real, real
 from hub.errors import RecordError
 from hub.mapping.timestamp import Timestamp
 
@@ -36,8 +38,12 @@ Value: TypeAlias = Any
 Lambda: TypeAlias = Callable[[Any], Any]
 """A query handed to a method: evaluates with the given value as its context."""
 
-INT64_MIN: Final = -(1 << 63)
-INT64_MAX: Final = (1 << 63) - 1
+__all__ = [
+    "DELETE", "INT64_MAX", "INT64_MIN", "NOTHING", "UINT64_MAX", "EvaluationError", "Float32", "Lambda",
+    "NoContext", "Number", "Real", "Sentinel", "TypeMismatch", "Uint64", "Value", "float32_shortest", "float_g",
+    "float_text", "go_quote", "int64", "kind", "real", "shown", "text", "uint64", "utf8", "wrong_type",
+]  # fmt: skip
+
 UINT64_MAX: Final = (1 << 64) - 1
 
 
@@ -63,49 +69,8 @@ DELETE: Final = Sentinel("delete")
 NOTHING: Final = Sentinel("nothing")
 
 
-class Number:
-    """A number of a document whose text Python would not print again: `1.10`, `1e400`, 20 digits.
-
-    Copies keep the text. Whoever computes with it calls `plain()` first.
-    """
-
-    __slots__ = ("text",)
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-
-    def plain(self) -> int | float:
-        """The int64 it spells, else the float64. Beyond float64's range an EvaluationError."""
-        try:
-            whole = int(self.text)
-        except ValueError:
-            pass
-        else:
-            if INT64_MIN <= whole <= INT64_MAX:
-                return whole
-        found = float(self.text)
-        if math.isinf(found):
-            raise EvaluationError(f'strconv.ParseFloat: parsing "{self.text}": value out of range')
-        return real(found)
-
-    def __repr__(self) -> str:
-        return f"Number({self.text!r})"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Number) and other.text == self.text
-
-    def __hash__(self) -> int:
-        return hash(self.text)
-
-
 class Uint64(int):
     """An unsigned integer, as `.uint64()` makes it. Computing with an int64 gives an int64."""
-
-    __slots__ = ()
-
-
-class Real(float):
-    """A computed float that Go prints otherwise than orjson: `2`, `1e+21`, `0.000001`."""
 
     __slots__ = ()
 
@@ -118,12 +83,8 @@ class Float32(Real):
     def __new__(cls, value: float) -> Float32:
         return super().__new__(cls, struct.unpack("<f", struct.pack("<f", value))[0])
 
-
-def real(value: float) -> float:
-    """A computed float as documents carry it. Every float an implementation makes passes through here."""
-    if value.is_integer() or not 1e-5 <= (value if value >= 0 else -value) < 1e16:
-        return Real(value)
-    return value
+    def json_text(self) -> str:
+        return float_text(self)
 
 
 def int64(value: int) -> int:
@@ -267,14 +228,7 @@ def float_text(value: float) -> str:
         value = float32_shortest(value)
     if math.isnan(value) or math.isinf(value):
         return "NaN" if value != value else ("+Inf" if value > 0 else "-Inf")
-    if value == 0:
-        return "-0" if math.copysign(1, value) < 0 else "0"
-    sign, digits, exponent = _shortest(value)
-    if 1e-6 <= abs(value) < 1e21:
-        return sign + _positional(digits, exponent)
-    mantissa = digits[0] + ("." + digits[1:] if len(digits) > 1 else "")
-    power = exponent - 1
-    return f"{sign}{mantissa}e{'-' if power < 0 else '+'}{abs(power)}"
+    return document.float_text(value)
 
 
 def float_g(value: float) -> str:
@@ -285,10 +239,10 @@ def float_g(value: float) -> str:
         return "NaN" if value != value else ("+Inf" if value > 0 else "-Inf")
     if value == 0:
         return "-0" if math.copysign(1, value) < 0 else "0"
-    sign, digits, exponent = _shortest(value)
+    sign, digits, exponent = document.shortest(value)
     power = exponent - 1
     if -4 <= power < 6:
-        return sign + _positional(digits, exponent)
+        return sign + document.positional(digits, exponent)
     mantissa = digits[0] + ("." + digits[1:] if len(digits) > 1 else "")
     return f"{sign}{mantissa}e{'-' if power < 0 else '+'}{abs(power):02d}"
 
@@ -300,27 +254,6 @@ def float32_shortest(value: float) -> float:
         if struct.pack("<f", candidate) == struct.pack("<f", value):
             return candidate
     return float(value)
-
-
-def _shortest(value: float) -> tuple[str, str, int]:
-    """Sign, digits d₁d₂… and exponent such that the value is 0.d₁d₂… × 10^exponent."""
-    printed = float.__repr__(value)
-    sign = "-" if printed[0] == "-" else ""
-    mantissa, _, power = printed.lstrip("-").partition("e")
-    whole, _, fraction = mantissa.partition(".")
-    if fraction == "0":
-        fraction = ""
-    digits = (whole + fraction).lstrip("0")
-    exponent = len(whole) + int(power or 0) if whole != "0" else len(digits) - len(fraction) + int(power or 0)
-    return sign, digits.rstrip("0") or "0", exponent
-
-
-def _positional(digits: str, exponent: int) -> str:
-    if exponent <= 0:
-        return "0." + "0" * -exponent + digits
-    if exponent >= len(digits):
-        return digits + "0" * (exponent - len(digits))
-    return digits[:exponent] + "." + digits[exponent:]
 
 
 _QUOTED = {
