@@ -86,7 +86,7 @@ def parse_options(spec: type[SpecT], options: object, report: Report, path: Path
     if not isinstance(options, Mapping):
         report(path, f"expected options, as a mapping of names to values, got {_kind(options)}")
         return None
-    fields = {field.encode_name: field for field in msgspec.structs.fields(spec)}
+    fields = fields_of(spec)
     hints = hints_of(spec)
     mistakes = _Counting(report)
     values: dict[str, Any] = {}
@@ -244,6 +244,12 @@ def plain_type(hint: Any) -> Any:
 def is_spec(hint: Any) -> bool:
     """True for a group of options."""
     return inspect.isclass(hint) and issubclass(hint, Spec)
+
+
+@cache
+def fields_of(spec: type[Spec]) -> Mapping[str, msgspec.structs.FieldInfo]:
+    """The options of a spec by the names users write."""
+    return {field.encode_name: field for field in msgspec.structs.fields(spec)}
 
 
 @cache

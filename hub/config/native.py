@@ -37,7 +37,7 @@ from hub.record import TaskName
 from hub.redaction import Redactor, secrets_of
 from hub.registry import Kind, Unavailable, connector, entries
 from hub.spec import Path as OptionPath
-from hub.spec import Spec, nearest
+from hub.spec import Spec, fields_of, nearest
 
 SECTIONS = ("captures", "collections", "derivations", "materializations", "log", "server")
 
@@ -205,8 +205,7 @@ class _Reader:
 
     def split(self, spec: type[SpecT], path: OptionPath) -> tuple[SpecT | None, set[str]]:
         """The options of `spec` at a path, and the names beside them: a connector, or a mistake."""
-        own = {field.encode_name for field in msgspec.structs.fields(spec)}
-        others = self.names(path).keys() - own
+        others = self.names(path).keys() - fields_of(spec).keys()
         return self.options(spec, path, apart=others), set(others)
 
     def options(self, spec: type[SpecT], path: OptionPath, *, apart: Set[str] = frozenset()) -> SpecT | None:

@@ -7,12 +7,15 @@ does not make every binding that reads it a mistake too.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from hub.catalog import DEAD_LETTERS, Catalog, Sources, is_glob
-from hub.config.document import Document, Sequence
+from hub.config.document import Document
+from hub.config.document import Sequence as Listed
 from hub.spec import Path, nearest
 
+_TASKS = ("captures", "materializations")
 _PRODUCERS = ("captures", "derivations")
 _NAMED = ("captures", "derivations", "materializations")
 
@@ -24,7 +27,7 @@ def check_references(catalog: Catalog, document: Document) -> None:
         *_unknown_sources(catalog, document),
         *_unknown_collections(catalog, document),
         *_cycles(catalog),
-        *_own_dead_letters(catalog),
+        *_circling_dead_letters(catalog),
         *_shared_targets(catalog),
     ):
         at_name = path[-1] != "from" and not isinstance(path[-1], int)
@@ -54,9 +57,9 @@ def _readers(catalog: Catalog) -> Iterator[tuple[Path, Sources]]:
 
 def _unknown_sources(catalog: Catalog, document: Document) -> Iterator[tuple[Path, str]]:
     known = {name: section for section in _PRODUCERS for name in document.names((section,))}
-    tasks = document.names(("materializations",))
+    tasks = [name for section in _TASKS for name in document.names((section,))]
     for path, sources in _readers(catalog):
-        listed = isinstance(document.node(path), Sequence)
+        listed = isinstance(document.node(path), Listed)
         for index, pattern in enumerate(sources.patterns):
             if message := _unknown(pattern.removeprefix("!"), known, tasks):
                 yield (*path, index) if listed else path, message
@@ -71,7 +74,7 @@ def _unknown(pattern: str, known: Mapping[str, str], tasks: Iterable[str]) -> st
         return f"{pattern!r} names no collection"
     if head == DEAD_LETTERS:
         if not slash or not (is_glob(rest) or rest in tasks):
-            return f"{pattern!r}: no materialization is called {rest!r}{nearest(rest, tasks)}"
+            return f"{pattern!r}: no capture or materialization is called {rest!r}{nearest(rest, tasks)}"
         return ""
     if "**" in head:
         return ""
@@ -87,7 +90,7 @@ def _unknown(pattern: str, known: Mapping[str, str], tasks: Iterable[str]) -> st
 
 def _unknown_collections(catalog: Catalog, document: Document) -> Iterator[tuple[Path, str]]:
     known = {name: section for section in _PRODUCERS for name in document.names((section,))}
-    tasks = document.names(("materializations",))
+    tasks = [name for section in _TASKS for name in document.names((section,))]
     for name in document.names(("collections",)):
         if is_glob(name):
             yield ("collections", name), f"{name!r}: a collection is named in full here, without wildcards"
@@ -103,33 +106,57 @@ def _unknown_collections(catalog: Catalog, document: Document) -> Iterator[tuple
 
 
 def _cycles(catalog: Catalog) -> Iterator[tuple[Path, str]]:
-    """Each cycle of derivations once, found by walking down from every derivation not yet walked."""
+    for loop in _loops(_derivations_read(catalog)):
+        yield ("derivations", loop[0], "from"), f"derivations read each other in a circle: {' ← '.join(loop)}"
+
+
+def _circling_dead_letters(catalog: Catalog) -> Iterator[tuple[Path, str]]:
+    """Tasks that would read what they set aside, themselves or by way of others: one bad record would circle for ever."""
+    letters = {f"{DEAD_LETTERS}/{task}": str(task) for task in catalog.materializations}
+    derived = _derivations_read(catalog)
+    reads: dict[str, list[str]] = {}
+    for task, materialization in catalog.materializations.items():
+        sources = [rule.sources for rule in materialization.bindings]
+        pending = [name for source in sources for name in matching(source, catalog.derivations)]
+        seen: set[str] = set()
+        while pending:
+            if (name := pending.pop()) not in seen:
+                seen.add(name)
+                sources.append(catalog.derivations[name].sources)
+                pending += derived[name]
+        reads[task] = [letters[name] for source in sources for name in matching(source, letters)]
+    for loop in _loops(reads):
+        message = "would read what it has set aside itself; let another task read it"
+        through = f" (by way of {' ← '.join(loop)})" if len(loop) > 2 else ""
+        yield ("materializations", loop[0], "bindings"), f"{loop[0]!r} {message}{through}"
+
+
+def _derivations_read(catalog: Catalog) -> Mapping[str, Sequence[str]]:
+    return {name: matching(d.sources, catalog.derivations) for name, d in catalog.derivations.items()}
+
+
+def matching(sources: Sources, names: Mapping[str, Any]) -> Sequence[str]:
+    """The names that sources match. Exact names are looked up, since configs may hold thousands of them."""
+    if any(is_glob(pattern) or pattern.startswith("!") for pattern in sources.patterns):
+        return [name for name in names if sources.matches(name)]
+    return [pattern for pattern in sources.patterns if pattern in names]
+
+
+def _loops(edges: Mapping[str, Iterable[str]]) -> Iterator[list[str]]:
+    """Each loop of a graph once, from a node around to itself, found by walking down from every node not yet walked."""
     done: set[str] = set()
-    for start in catalog.derivations:
+    for start in edges:
         trail: list[str] = []
         pending = [(start, 0)]
         while pending:
             name, depth = pending.pop()
             del trail[depth:]
             if name in trail:
-                loop = [*trail[trail.index(name) :], name]
-                yield (
-                    ("derivations", name, "from"),
-                    f"derivations read each other in a circle: {' ← '.join(loop)}",
-                )
+                yield [*trail[trail.index(name) :], name]
             elif name not in done:
                 done.add(name)
                 trail.append(name)
-                sources = catalog.derivations[name].sources
-                pending += [(other, depth + 1) for other in catalog.derivations if sources.matches(other)]
-
-
-def _own_dead_letters(catalog: Catalog) -> Iterator[tuple[Path, str]]:
-    for task, materialization in catalog.materializations.items():
-        for index, rule in enumerate(materialization.bindings):
-            if rule.sources.matches(f"{DEAD_LETTERS}/{task}"):
-                path = ("materializations", task, "bindings", index, "from")
-                yield path, f"{task!r} would read what it has set aside itself; let another task read it"
+                pending += [(other, depth + 1) for other in edges[name]]
 
 
 _QUERY = re.compile(r"\$\{!")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from hub.catalog import Sources
 from hub.config import load, loads
@@ -184,3 +187,25 @@ def test_a_mistake_in_a_mapping_text_stands_in_the_file() -> None:
     text = "captures:\n  shop:\n    feed:\n      url: u\n      text: |\n        root = this\n        root.a = )\n"
     (problem,) = problems(text)
     assert problem.startswith("7:18: captures.shop.feed.text: ")
+
+
+NAMES = [
+    "captures", "collections", "derivations", "materializations", "log", "server", "shop", "shop/x", "feed", "upper",
+    "shelf", "bindings", "commit", "from", "processors", "key", "on_error", "url", "login", "password", "retention",
+    "address", "token", "room", "board", "every", "<<", "", "dead_letters/shop", "*", "!shop", "${X}", "endpoint",
+]  # fmt: skip
+
+trees = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from(NAMES) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(NAMES), inner, max_size=5),
+    max_leaves=30,
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.dictionaries(st.sampled_from(NAMES[:6]), trees))
+def test_any_tree_is_a_catalog_or_a_config_error(tree: dict[str, object]) -> None:
+    try:
+        loads(json.dumps(tree, ensure_ascii=False), environ={"X": "1"})
+    except ConfigError as error:
+        assert error.problems

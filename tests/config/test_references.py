@@ -29,7 +29,7 @@ def of_source(source: str) -> list[str]:
 
 @pytest.mark.parametrize(
     "source",
-    ["shop", "shop/x", "shop/*", '"*"', '"**"', "l*", '"*/x"', "loud", '[loud, "!shop/x"]'],
+    ["shop", "dead_letters/shop", "shop/x", "shop/*", '"*"', '"**"', "l*", '"*/x"', "loud", '[loud, "!shop/x"]'],
 )  # fmt: skip
 def test_sources_that_can_match(source: str) -> None:
     assert of_source(source) == []
@@ -39,6 +39,18 @@ def test_another_task_reads_dead_letters() -> None:
     shelf = "{{shelf: {{room: r}}, bindings: [{{board: b, from: {}}}]}}".format
     assert (
         problems(f"materializations: {{attic: {shelf('shop')}, sick: {shelf('dead_letters/attic')}}}") == []
+    )
+
+
+def test_dead_letters_do_not_circle_through_others() -> None:
+    (problem,) = problems(
+        "derivations: {sick: {from: dead_letters/b, upper: x}}\n"
+        "materializations:\n"
+        "  a: {shelf: {room: r}, bindings: [{board: b, from: [shop, sick]}]}\n"
+        "  b: {shelf: {room: r}, bindings: [{board: b, from: [till, dead_letters/a]}]}\n"
+    )
+    assert problem == (
+        "4:25: 'a' would read what it has set aside itself; let another task read it (by way of a ← b ← a)"
     )
 
 
@@ -53,9 +65,8 @@ def test_another_task_reads_dead_letters() -> None:
         ("''", "'' names no collection"),
         (
             "dead_letters/nobody",
-            "no materialization is called 'nobody'; expected one of attic",
+            "no capture or materialization is called 'nobody'; expected one of shop, till, attic",
         ),
-        ("dead_letters/shop", "no materialization is called 'shop'; expected one of attic"),
         ("dead_letters/*", "'attic' would read what it has set aside itself; let another task read it"),
         ("dead_letters/attic", "'attic' would read what it has set aside itself; let another task read it"),
         ("'!shop/x'", "names no collection to read"),
