@@ -63,6 +63,8 @@ class Outlet(Protocol[PositionT]):
         position makes all of them visible at once. On restart the source is resumed from the newest
         position, and records sent after it are gone as if they had never been.
 
+        Records flagged in `Batch.errors` become dead letters of the task, in the same transaction.
+
         A record that is flagged in `Batch.errors`, such as a line that is no JSON, does not enter its
         collection: it becomes a dead letter of the task, in the same transaction.
         """

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from hub.catalog import DEAD_LETTERS
 from hub.document import encode
 from hub.errors import FatalError, RecordError
 from hub.materialization import Binding, Rejected
@@ -26,7 +27,12 @@ def dead_letters(task: str, failures: Sequence[Failure], at: tuple[str, Cursor |
         if not lines:
             lines += batch.lines()
         texts.append(encode(_letter(task, failure, lines[failure.index], at)))
-    return Batch.of_lines(f"dead_letters/{task}", texts)
+    return Batch.of_lines(dead_letters_of(task), texts)
+
+
+def dead_letters_of(task: str) -> str:
+    """The collection of a task's dead letters."""
+    return f"{DEAD_LETTERS}/{task}"
 
 
 def _letter(task: str, failure: Failure, document: bytes, at: tuple[str, Cursor | None]) -> dict[str, Any]:

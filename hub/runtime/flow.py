@@ -20,7 +20,7 @@ from hub.errors import FatalError
 from hub.log import Committed, Log, Reader, Schema, Transaction
 from hub.materialization import Binding, Rejected, Sink
 from hub.record import Batch, Cursor, Place, TaskName
-from hub.runtime.dead_letters import dead_letters, rejected
+from hub.runtime.dead_letters import dead_letters, dead_letters_of, rejected
 from hub.runtime.events import Events
 from hub.runtime.outlet import merged
 from hub.runtime.stage import Outcome
@@ -212,7 +212,7 @@ class _Writing:
         self._stats = stats
         self._events = events
         self._own = own
-        self._dead_task = f"dead_letters/{task.name}"
+        self._dead_task = dead_letters_of(task.name)
         stored = log.position(self._dead_task)
         self.dead_upto = Cursor.decode(stored) if stored else Cursor.START
         self._dead: list[Batch] = []

@@ -19,7 +19,9 @@ from hub.capture import PositionT
 from hub.errors import FatalError, Full, RecordError
 from hub.log import LargeTransaction, Log, Schema, Transaction
 from hub.record import Batch, TaskName, concat
+from hub.runtime.dead_letters import dead_letters, dead_letters_of
 from hub.runtime.events import Events
+from hub.runtime.stage import Outcome, settled
 from hub.schema import CollectionSchema
 from hub.telemetry import TaskStats
 
@@ -94,7 +96,8 @@ class LogOutlet(Generic[PositionT]):
 
     async def send(self, batches: Sequence[Batch], position: PositionT | None) -> None:
         size = records = 0
-        for batch in batches:
+        items = self._set_aside(batches) if any(batch.errors for batch in batches) else batches
+        for batch in items:
             self._check_name(batch.collection)
             size += batch.size
             records += batch.count
@@ -102,7 +105,7 @@ class LogOutlet(Generic[PositionT]):
             edge.records += batch.count
             edge.bytes += batch.size
             edge.batches += 1
-        await self._offer(_Sent(batches, position, size, records))
+        await self._offer(_Sent(items, position, size, records))
 
     async def settle(self) -> None:
         while self._positions_waiting:
@@ -125,8 +128,17 @@ class LogOutlet(Generic[PositionT]):
     def notice(self, message: str, **fields: Any) -> None:
         self._events.info(message, task=self.task, **fields)
 
+    def _set_aside(self, batches: Sequence[Batch]) -> Sequence[Batch]:
+        """The same without the flagged records, which become dead letters in the same transaction."""
+        outcome = Outcome()
+        kept = [settled(batch, "dead_letter", self.task, outcome) for batch in batches]
+        self._stats.dead_letters += len(outcome.failures)
+        letters = dead_letters(self.task, outcome.failures, (self._log.journal, None))
+        return [*(batch for batch in kept if batch.count), letters]
+
     def _check_name(self, collection: str) -> None:
-        if collection != self.task and not collection.startswith(self.task + "/"):
+        own = collection == self.task or collection.startswith(self.task + "/")
+        if not own and collection != dead_letters_of(self.task):
             raise FatalError(
                 f"capture {self.task!r} sent a record of collection {collection!r}, which is not its own; "
                 "this is a bug of the connector"
@@ -178,10 +190,10 @@ class LogOutlet(Generic[PositionT]):
         position = gathered[-1].position
         size = sum(sent.size for sent in gathered)
         items = merged([item for sent in gathered for item in sent.items])
-        if position is None and self._large is None and size < PART_BYTES:
-            if len(self._queue) == len(gathered) and self._queued_bytes < self._queue_bytes_max:
-                await self._more(len(gathered))
-                return
+        all_of_it = len(self._queue) == len(gathered) and self._queued_bytes < self._queue_bytes_max
+        if position is None and self._large is None and size < PART_BYTES and all_of_it:
+            await self._more(len(gathered))
+            return
         await self._retried(items, position)
         for sent in gathered:
             self._queue.popleft()
