@@ -12,8 +12,10 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from hub.capture import Capture
+from hub.catalog import CollectionOptions, LogSection, ServerSection
 from hub.config.document import Document, Table, read
-from hub.materialization import Materialization
+from hub.config.native import DerivationOptions, StepOptions
+from hub.materialization import BindingSpec, Commit, Materialization
 from hub.processor import Processor
 from hub.registry import KINDS, Entry, Kind, connector, entries
 from hub.spec import Spec
@@ -29,7 +31,7 @@ _KIND_TEXT: Mapping[Kind, str] = {
 
 
 def connector_pages(distribution: str, configs: Mapping[str, str]) -> dict[str, str]:
-    """Pages by path below `docs/`, for the connectors of one distribution.
+    """Pages by path below `docs/`: the sections of a config, and the connectors of one distribution.
 
     `configs` are example configurations by path from the root of the repository. Raises `Unavailable` when
     a connector's driver is not installed.
@@ -39,13 +41,33 @@ def connector_pages(distribution: str, configs: Mapping[str, str]) -> dict[str, 
         kind: [entry for entry in entries(kind).values() if entry.distribution == distribution]
         for kind in KINDS
     }
-    pages = {"connectors/README.md": _index(found)}
+    pages = {"connectors/README.md": _index(found), "sections.md": section_page()}
     for kind, listed in found.items():
         for entry in listed:
             spec = connector(kind, entry.name)
             example = next(_examples(kind, entry.name, examples), None)
             pages[_path(entry)] = _page(entry, spec, example)
     return pages
+
+
+def section_page() -> str:
+    """The page of what a configuration says besides its connectors."""
+    parts = [_MARK, "# Sections of a configuration\n"]
+    parts.append("The rules that all of them share are in [configuration.md](configuration.md).\n")
+    for title, spec in _SECTIONS.items():
+        parts.append(f"## {title}\n\n{inspect.getdoc(spec)}\n\n{_table(options_of(spec))}")
+    return "\n".join(parts)
+
+
+_SECTIONS: Mapping[str, type[Spec]] = {
+    "An entry of `collections`": CollectionOptions,
+    "An entry of `derivations`": DerivationOptions,
+    "An entry of `processors`": StepOptions,
+    "`commit` of a materialization": Commit,
+    "A binding of a materialization": BindingSpec,
+    "`log`": LogSection,
+    "`server`": ServerSection,
+}
 
 
 def _path(entry: Entry) -> str:

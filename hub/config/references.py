@@ -167,7 +167,7 @@ def _shared_targets(catalog: Catalog) -> Iterator[tuple[Path, str]]:
         seen: dict[str, int] = {}
         for index, rule in enumerate(materialization.bindings):
             target = rule.options.target
-            if target is None or _QUERY.search(target):
+            if not target or _QUERY.search(target):
                 continue
             if target in seen:
                 yield (
