@@ -28,7 +28,7 @@ class LargeTransaction:
     def __init__(self, log: Log, task: str, txn_id: int) -> None:
         self.task = task
         self.txn_id = txn_id
-        self.begun_s = time.monotonic()
+        self._begun_s = time.monotonic()
         self.first_segno: int | None = None
         self._log = log
         self._parts: list[PartRef] = []
@@ -69,6 +69,10 @@ class LargeTransaction:
         frame = await self._log.enqueue(Kind.COMMIT, body)
         self._end("is committed")
         return Place(self._log.end.epoch, frame.seq)
+
+    @property
+    def age_s(self) -> float:
+        return time.monotonic() - self._begun_s
 
     async def abort(self, reason: str = "was aborted") -> None:
         """Give it up. Its parts are let go with their segments."""

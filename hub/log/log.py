@@ -21,7 +21,9 @@ from hub.errors import FatalError, Full, LogError, Poisoned, TransientError
 from hub.log.clock import steady_us, wall_us
 from hub.log.frame import Kind
 from hub.log.fs import FS, OsFS, refuse_unsafe
+from hub.log.history import History
 from hub.log.journal import Frame, Journal
+from hub.log.keeper import Keeper
 from hub.log.large import LargeTransaction
 from hub.log.options import DURABILITY_TEXT, LogOptions
 from hub.log.recovery import Recovered, open_journal
@@ -80,6 +82,7 @@ class Log:
         self,
         journal: Journal,
         *,
+        path: Path,
         name: str,
         options: LogOptions,
         fs: FS,
@@ -94,13 +97,14 @@ class Log:
         self.writer = journal
         self.tail = Tail(journal.next_seq, options.tail_bytes)
         self.control = control
+        self.history = History(fs, path / "fragments" / name, name, control) if control is not None else None
+        self.keeper = Keeper(self)
         self._end = Place(journal.epoch, journal.written_seq)
         self._group = _Group()
         self._queued_bytes = 0
         self._drained = anyio.Event()
         self._awake = anyio.Event()
         self._moved = anyio.Event()
-        self._room = anyio.Event()
         self._closing = False
         self._transactions = 0
         self.open_transactions: dict[int, LargeTransaction] = {}
@@ -147,9 +151,13 @@ class Log:
                     steady=steady,
                     room=lambda size: cap is None or not made or made[0].used_bytes + size <= cap,
                 )
-                log = cls(writer, name=journal, options=options, fs=fs, control=control, report=report)
+                log = cls(
+                    writer, path=path, name=journal, options=options, fs=fs, control=control, report=report
+                )
                 made.append(log)
                 log._check_witness()
+                if log.history is not None:
+                    log.history.load(writer.segments[0].header.base_seq)
             except BaseException:
                 fs.close(lock)
                 raise
@@ -161,6 +169,7 @@ class Log:
             async with anyio.create_task_group() as group:
                 group.start_soon(log._commit_forever)
                 group.start_soon(log._tick_forever)
+                group.start_soon(log.keeper.run)
                 try:
                     yield log
                 finally:
@@ -176,9 +185,16 @@ class Log:
         return self._end
 
     @property
+    def oldest_seq(self) -> int:
+        """The oldest frame of which anything is kept."""
+        base = self.writer.segments[0].header.base_seq
+        remembered = self.history.first_seq if self.history is not None else None
+        return base if remembered is None else min(base, remembered)
+
+    @property
     def used_bytes(self) -> int:
         """Disk used by segments, the live one at its allocated size, and fragments."""
-        return self.writer.used_bytes
+        return self.writer.used_bytes + (self.history.used_bytes if self.history is not None else 0)
 
     @property
     def fill(self) -> float:
@@ -268,7 +284,7 @@ class Log:
     async def room(self, timeout_s: float = 1.0) -> None:
         """Wait until something was let go, or for a while: after Full, before the next try."""
         with anyio.move_on_after(timeout_s):
-            await self._room.wait()
+            await self.keeper.made_room.wait()
 
     def reader(
         self,
@@ -323,7 +339,9 @@ class Log:
         self.stats.group_s += took_s
         self._publish(frames[:done] if error is not None else frames)
         if error is not None:
-            self.stats.full += isinstance(error, Full)
+            if isinstance(error, Full):
+                self.stats.full += 1
+                self.keeper.press()
             for frame in frames[done:]:
                 frame.error = error
         self._announce()

@@ -18,17 +18,22 @@ DURABILITY_TEXT: dict[Durability, str] = {
 
 
 class Retention(msgspec.Struct, frozen=True, kw_only=True):
-    """How long records are kept that every registered reader has consumed. None means no such limit.
+    """How long records of a collection are kept. They go when a limit that is set is exceeded; with none, never.
 
-    A limit that is set lets go what exceeds it; with none set, records go as soon as they are consumed.
-    With `until_consumed`, registered readers (holds) are waited for; `hold_timeout_s` after a reader was last
-    seen an alarm is raised, and the records are still kept.
+    With `until_consumed`, registered readers (holds) are waited for besides, however long that takes; once a reader
+    was not seen for `hold_timeout_s`, an alarm is raised, and the records are still kept. An age of 0 means: as
+    soon as they are consumed.
     """
 
-    age_s: float | None = None
+    age_s: float | None = 7 * 86_400.0
     bytes: int | None = None
     until_consumed: bool = True
     hold_timeout_s: float = 86_400.0
+    compact: bool = False
+    """Keep only the newest version of each key in what is older than `compact_after_s`."""
+    compact_after_s: float = 3_600.0
+    delete_retention_s: float = 86_400.0
+    """Compaction keeps deletes for so long, so that readers see them."""
 
 
 class LogOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,6 +65,10 @@ class LogOptions(msgspec.Struct, frozen=True, kw_only=True):
     fragment_bytes: int = 64 << 20
     fragments_after_s: float | None = 600.0
     """Sealed segments older than this are taken apart into fragments by collection. None keeps them whole."""
+    compact_keys_max: int = 10_000_000
+    """A collection with more keys is not compacted: its keys would not fit into memory."""
+    keep_every_s: float = 5.0
+    """How often retention looks."""
     roll_after_s: float = 600.0
     """A segment that holds anything is sealed at this age, so that retention can get at it."""
     allow_unsafe_filesystem: bool = False

@@ -61,7 +61,8 @@ class Reader:
             check_place(log, name, place)
             self._seq = place.seq
         else:
-            self._seq = log.writer.segments[0].header.base_seq - 1
+            self._seq = log.oldest_seq - 1
+        self._from_start = place is None
 
     @property
     def lag_frames(self) -> int:
@@ -171,9 +172,15 @@ class Reader:
     def _follow(self) -> Iterator[_Step]:
         """Steps from the files, up to where memory takes over."""
         log, wanted = self._log, self._wanted
-        seq = self._seq
         upto = log.end.seq
-        for frame in frames_after(log, seq, upto):
+        oldest = log.writer.segments[0].header.base_seq
+        if self._seq + 1 < oldest and log.history is not None:
+            found = log.history.transactions(self._seq, oldest - 1, wanted, from_start=self._from_start)
+            for committed in found:
+                yield _Step(committed, committed.place if committed.complete else None)
+            # Nothing more is wanted up to the oldest segment; its epoch is not known, so the cursor stays.
+            self._seq = max(self._seq, oldest - 1)
+        for frame in frames_after(log, self._seq, upto):
             last = None
             for committed in pieces(log, frame, wanted):
                 if last is not None:

@@ -44,6 +44,7 @@ def segment_of(log: Log, seq: int) -> Segment:
     """The segment that holds a frame. Raises Gap when it is no longer kept."""
     segments = list(log.writer.segments)
     for segment in reversed(segments):
+        # What is in fragments too is read from the segment while there is one.
         if segment.header.base_seq <= seq:
             return segment
     raise Gap(
@@ -119,6 +120,9 @@ def schemas_before(log: Log, seq: int) -> dict[str, bytes]:
     """The newest schema text of each collection before a frame."""
     if seq > log.end.seq:
         return dict(log.writer.state.schemas)
+    oldest = log.writer.segments[0].header.base_seq
+    if seq < oldest and log.history is not None:
+        return schemas_before(log, oldest) | log.history.schemas_before(seq)
     segment = segment_of(log, seq)
     schemas: dict[str, bytes] = {}
     fd = log.fs.open(segment.path, write=False)

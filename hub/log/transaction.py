@@ -182,7 +182,7 @@ def encode_transaction(
     size = 0
     for item in txn.items:
         if isinstance(item, Batch):
-            head, body = _encode_batch(item, now_us, level, compress_from)
+            head, body = encode_batch(item, now_us, level=level, compress_from=compress_from)
         else:
             head, body = _schema_head(item, now_us), item.text
         heads.append(head)
@@ -200,8 +200,8 @@ def _schema_head(schema: Schema, now_us: int) -> BlockHead:
     )
 
 
-def _encode_batch(
-    batch: Batch, now_us: int, level: int | None, compress_from: int
+def encode_batch(
+    batch: Batch, now_us: int, *, level: int | None, compress_from: int
 ) -> tuple[BlockHead, bytes]:
     if batch.errors:
         raise ValueError(f"{batch!r} carries errors; set them aside before it is appended")

@@ -1,0 +1,231 @@
+"""What a journal remembers in fragments: which there are, reading them in the order of their frames, replacing them.
+
+control.db lists the fragments; the files themselves can be told from it again when it is lost. A fragment of a later
+generation stands for those it covers, so whatever a crash leaves behind has one reading.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from hub.errors import Corrupt
+from hub.log.fragment import SUFFIX, Fragment, Piece, parse_name, read_fragment, read_pieces
+from hub.log.fs import FS
+from hub.log.replay import Gap
+from hub.log.transaction import Committed, Encoding, Item, decode_block
+from hub.record import Place
+
+if TYPE_CHECKING:
+    from hub.control import Control
+
+PIECE_BYTES = 8 << 20
+"""A transaction larger than this is handed out in pieces."""
+
+SEALED = ""
+"""Under this name the trims remember up to where segments were taken apart into fragments."""
+
+
+class History:
+    """The fragments of one journal."""
+
+    def __init__(self, fs: FS, directory: Path, journal: str, control: Control) -> None:
+        self.fs = fs
+        self.directory = directory
+        self.journal = journal
+        self._control = control
+        self.trims = control.trims(journal)
+        self._fragments: dict[str, tuple[Fragment, ...]] = {}
+        self.used_bytes = 0
+
+    def load(self, oldest_seq: int) -> None:
+        """Find the fragments; finish or undo what a crash interrupted. `oldest_seq` begins the oldest segment.
+
+        Raises Corrupt when a registered fragment is missing or damaged.
+        """
+        registered = {
+            name: msgspec.msgpack.decode(entry, type=Fragment)
+            for name, entry in self._control.fragments(self.journal)
+        }
+        present = self._on_disk()
+        keep, lost = settled([f for f, _ in present], registered, oldest_seq)
+        if lost:
+            raise Corrupt(f"{self.directory}: fragment {lost[0]} is registered in control.db but missing")
+        names = {_key(f) for f in keep}
+        for fragment, path in present:
+            if _key(fragment) not in names:
+                self.fs.unlink(path)
+        strangers = [f for f in keep if _key(f) not in registered]
+        gone = [key for key in registered if key not in names]
+        if strangers or gone:
+            self._control.swap_fragments_now(self.journal, add=_entries(strangers), remove=gone)
+        by_collection: dict[str, list[Fragment]] = {}
+        for fragment in sorted(keep, key=lambda f: f.first_seq):
+            by_collection.setdefault(fragment.collection, []).append(fragment)
+        self._fragments = {name: tuple(found) for name, found in by_collection.items()}
+        self.used_bytes = sum(f.size for f in keep)
+
+    def _on_disk(self) -> list[tuple[Fragment, Path]]:
+        found: list[tuple[Fragment, Path]] = []
+        self.fs.mkdir(self.directory)
+        for folder in self.fs.listdir(self.directory):
+            for name in self.fs.listdir(self.directory / folder):
+                path = self.directory / folder / name
+                if name.endswith(".tmp"):
+                    self.fs.unlink(path)
+                elif name.endswith(SUFFIX) and parse_name(name) is not None:
+                    found.append((read_fragment(self.fs, path), path))
+        return found
+
+    @property
+    def sealed_seq(self) -> int:
+        """All segments up to here have been taken apart."""
+        return self.trims.get(SEALED, 0)
+
+    def collections(self) -> Sequence[str]:
+        return list(self._fragments)
+
+    def of(self, collection: str) -> tuple[Fragment, ...]:
+        """The fragments of a collection, oldest first."""
+        return self._fragments.get(collection, ())
+
+    def replace(self, add: Sequence[Fragment], remove: Sequence[Fragment], trims: dict[str, int]) -> None:
+        """Register new fragments and forget others in one step; then remove the files of the forgotten.
+
+        Readers that have a file open read it to its end.
+        """
+        if trims:
+            # First: a reader must not take the absence of what is let go for the absence of records.
+            self._control.trim_now(self.journal, trims)
+            self.trims |= trims
+        if not add and not remove:
+            return
+        self._control.swap_fragments_now(self.journal, add=_entries(add), remove=[_key(f) for f in remove])
+        gone = {_key(f) for f in remove}
+        changed = {f.collection for f in (*add, *remove)}
+        for name in changed:
+            kept = [f for f in self.of(name) if _key(f) not in gone]
+            kept += [f for f in add if f.collection == name]
+            self._fragments[name] = tuple(sorted(kept, key=lambda f: f.first_seq))
+            if not kept:
+                del self._fragments[name]
+        self.used_bytes += sum(f.size for f in add) - sum(f.size for f in remove)
+        for fragment in remove:
+            self.fs.unlink(fragment.path(self.directory))
+
+    def pieces(
+        self, collection: str, after_seq: int, upto_seq: int, *, from_start: bool = False
+    ) -> Iterator[tuple[Piece, bytes, Path]]:
+        """The blocks of a collection of frames after `after_seq`, in order. Raises Gap, Corrupt.
+
+        `from_start` takes what is kept for the beginning.
+        """
+        seq = max(after_seq, self.trims.get(collection, 0)) if from_start else after_seq
+        while True:
+            if self.trims.get(collection, 0) > seq:
+                raise Gap(
+                    f"journal {self.journal!r}, collection {collection!r}: records up to frame "
+                    f"{self.trims[collection]} have been let go by retention, the reader stands at {seq}; "
+                    "start again from a backfill, or `hub log rewind` to what is kept"
+                )
+            fragment = next((f for f in self.of(collection) if f.last_seq > seq), None)
+            if fragment is None or fragment.first_seq > upto_seq:
+                return
+            path = fragment.path(self.directory)
+            try:
+                for piece, body in read_pieces(self.fs, self.directory, fragment, seq):
+                    if piece.seq > upto_seq:
+                        return
+                    yield piece, body, path
+            except FileNotFoundError:
+                if fragment in self.of(collection):
+                    raise Corrupt(f"{path}: the fragment is missing") from None
+                continue
+            seq = fragment.last_seq
+
+    def transactions(
+        self, after_seq: int, upto_seq: int, wanted: Callable[[str], bool], *, from_start: bool = False
+    ) -> Iterator[Committed]:
+        """What is kept of the wanted collections of frames after `after_seq` up to `upto_seq`, frame by frame."""
+        names = {*self._fragments, *(name for name in self.trims if name != SEALED)}
+        sources = [
+            self.pieces(name, after_seq, upto_seq, from_start=from_start) for name in names if wanted(name)
+        ]
+        merged = heapq.merge(*sources, key=lambda found: (found[0].seq, found[0].item))
+        for _, group in groupby(merged, key=lambda found: found[0].seq):
+            yield from _as_committed(group)
+
+    @property
+    def first_seq(self) -> int | None:
+        """The first frame that any fragment stands for."""
+        return min((found[0].first_seq for found in list(self._fragments.values())), default=None)
+
+    def schemas_before(self, seq: int) -> dict[str, bytes]:
+        """The schema in force before a frame, of each collection with a fragment of that frame or a later one."""
+        schemas: dict[str, bytes] = {}
+        for name in self.collections():
+            fragment = next((f for f in self.of(name) if f.last_seq >= seq), None)
+            if fragment is None:
+                continue
+            text = fragment.schema
+            for piece, body, _ in self.pieces(name, fragment.first_seq - 1, seq - 1, from_start=True):
+                if piece.block.encoding == Encoding.SCHEMA:
+                    text = body
+            if text is not None:
+                schemas[name] = text
+        return schemas
+
+
+def _as_committed(group: Iterable[tuple[Piece, bytes, Path]]) -> Iterator[Committed]:
+    items: list[Item] = []
+    held = 0
+    piece: Piece | None = None
+    for piece, body, path in group:
+        if held > PIECE_BYTES:
+            yield Committed(Place(piece.epoch, piece.seq), piece.task, piece.ts_us, items, complete=False)
+            items, held = [], 0
+        items.append(decode_block(piece.block, body, f"{path}: frame {piece.seq}"))
+        held += piece.block.raw_len
+    assert piece is not None
+    yield Committed(Place(piece.epoch, piece.seq), piece.task, piece.ts_us, items)
+
+
+def settled(
+    present: Sequence[Fragment], registered: Mapping[str, Fragment], oldest_seq: int
+) -> tuple[list[Fragment], list[str]]:
+    """Which of the files on disk are the history, and which registered ones are missing.
+
+    A file nobody registered was being made when the machine stopped, or control.db was lost. Frames that are still
+    in a segment are made again; otherwise of files that cover the same frames the latest generation counts: it was
+    whole before it got its name.
+    """
+    keep = [f for f in present if _key(f) in registered]
+    known = {_key(f) for f in keep}
+    missing = [key for key in registered if key not in known]
+    for fragment in sorted(present, key=lambda f: -f.generation):
+        if _key(fragment) in known or fragment.last_seq >= oldest_seq:
+            continue
+        if not any(_overlap(fragment, other) for other in keep):
+            keep.append(fragment)
+    return keep, missing
+
+
+def _overlap(one: Fragment, other: Fragment) -> bool:
+    return (
+        one.collection == other.collection
+        and one.first_seq <= other.last_seq
+        and other.first_seq <= one.last_seq
+    )
+
+
+def _key(fragment: Fragment) -> str:
+    return f"{fragment.collection}/{fragment.name}"
+
+
+def _entries(fragments: Sequence[Fragment]) -> list[tuple[str, str, bytes]]:
+    return [(_key(f), f.collection, msgspec.msgpack.encode(f)) for f in fragments]
