@@ -1,0 +1,258 @@
+"""What the source's catalog says of tables and types. Queries, and plain data made of their rows.
+
+The catalog tells the present, the stream the past: a column that was dropped meanwhile still comes in
+the stream. So rows are always read as the stream's Relation says, and the catalog only adds what a
+Relation does not hold: keys, the meaning of types, what is on disk.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Sequence
+from fnmatch import fnmatchcase
+from typing import NamedTuple
+
+import msgspec
+
+from hub_captures.postgres.connection import Connection, quoted, rows
+from hub_captures.postgres.position import Followed
+from hub_captures.postgres.types import PgType
+
+
+class TableColumn(NamedTuple):
+    """A column that the publication sends. `collation` is `C` when its order is that of its bytes.
+    `has_default_rows` says that older rows have a value that they were not written with."""
+
+    name: str
+    type_oid: int
+    modifier: int
+    collation: str
+    has_default_rows: bool
+
+
+class Table(msgspec.Struct, frozen=True):
+    """A table that can be captured, as it is now."""
+
+    oid: int
+    schema: str
+    name: str
+    kind: str
+    """`r` ordinary, `p` partitioned."""
+    filenode: int
+    identity: str
+    """`d` default, `n` nothing, `f` full, `i` index."""
+    persistence: str
+    rows_estimate: int
+    columns: tuple[TableColumn, ...]
+    key: tuple[str, ...]
+    """The columns that tell rows apart in snapshot and stream alike; empty when there are none."""
+    in_publication: bool
+    row_filter: str | None
+
+    @property
+    def full_name(self) -> str:
+        return f"{self.schema}.{self.name}"
+
+    @property
+    def sql(self) -> str:
+        """The table in a query. Rows of children by inheritance belong to the children."""
+        only = "" if self.kind == "p" else "ONLY "
+        return f"{only}{quoted(self.schema)}.{quoted(self.name)}"
+
+    @property
+    def followed(self) -> Followed:
+        """What is remembered of it once it is copied."""
+        columns = [(column.name, column.type_oid, column.modifier) for column in self.columns]
+        return Followed(self.filenode, columns_crc(columns), name_crc(self.schema, self.name))
+
+
+def columns_crc(columns: Iterable[tuple[str, int, int]]) -> int:
+    """A checksum of names, types and type modifiers."""
+    return zlib.crc32(repr([tuple(column) for column in columns]).encode())
+
+
+def name_crc(schema: str, table: str) -> int:
+    """A checksum of a table's name."""
+    return zlib.crc32(repr((schema, table)).encode())
+
+
+_TABLES = """
+select c.oid::bigint, n.nspname, c.relname, c.relkind::text,
+       coalesce(pg_relation_filenode(c.oid), 0)::bigint, c.relreplident::text, c.relpersistence::text,
+       case c.relkind when 'p' then (
+           select sum(greatest(l.reltuples, 0)) from pg_partition_tree(c.oid) t
+           join pg_class l on l.oid = t.relid where t.isleaf)
+       else greatest(c.reltuples, 0) end::bigint,
+       (select json_agg(json_build_array(
+                   a.attname, a.atttypid::bigint, a.atttypmod,
+                   case when a.attcollation = 0 then ''
+                        when co.collprovider = 'd' then d.collation
+                        when co.collprovider in ('c', 'b') and {locale} in ('C', 'POSIX', 'C.UTF-8') then 'C'
+                        else co.collname end,
+                   a.attgenerated::text, a.atthasmissing) order by a.attnum)
+          from pg_attribute a left join pg_collation co on co.oid = a.attcollation
+         where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped),
+       (select json_agg(json_build_array(i.indisprimary, i.indisreplident, (
+                   select json_agg(a.attname order by k.place)
+                     from unnest(i.indkey::int2[]) with ordinality k(attnum, place)
+                     join pg_attribute a on a.attrelid = c.oid and a.attnum = k.attnum
+                    where k.place <= i.indnkeyatts), (
+                   select bool_and(a.attnotnull)
+                     from unnest(i.indkey::int2[]) with ordinality k(attnum, place)
+                     join pg_attribute a on a.attrelid = c.oid and a.attnum = k.attnum
+                    where k.place <= i.indnkeyatts)) order by i.indexrelid)
+          from pg_index i
+         where i.indrelid = c.oid and i.indisunique and i.indisvalid and i.indpred is null
+           and i.indexprs is null and (i.indimmediate or i.indisprimary)),
+       p.tablename is not null, p.attnames, p.rowfilter
+  from pg_class c
+  join pg_namespace n on n.oid = c.relnamespace
+  cross join (select case when {database_is_c} then 'C' else 'database' end as collation
+                from pg_database where datname = current_database()) d
+  left join (select schemaname, tablename, {publication_columns}
+               from pg_publication_tables where pubname = %(publication)s) p
+         on p.schemaname = n.nspname and p.tablename = c.relname
+ where c.relkind in ('r', 'p') and c.relpersistence <> 't'
+   and n.nspname not in ('pg_catalog', 'information_schema') and n.nspname not like 'pg\\_toast%%'
+   and {condition}
+ order by n.nspname, c.relname
+"""
+
+
+async def tables(
+    connection: Connection, publication: str, *, oids: Sequence[int] | None = None, roots_only: bool = False
+) -> list[Table]:
+    """The tables of the database, or those with these OIDs, as this publication sends them."""
+    version = connection.info.server_version // 10000
+    # pg_database.datlocprovider and the filters of publications came with 15, builtin locales with 17.
+    locale = "coalesce(co.colllocale, co.collcollate)" if version >= 17 else "co.collcollate"
+    if version >= 17:
+        database_is_c = (
+            "datlocprovider = 'c' and datcollate in ('C', 'POSIX') "
+            "or datlocprovider = 'b' and datlocale in ('C', 'C.UTF-8')"
+        )
+    elif version >= 15:
+        database_is_c = "datlocprovider = 'c' and datcollate in ('C', 'POSIX')"
+    else:
+        database_is_c = "datcollate in ('C', 'POSIX')"
+    conditions = ["true"]
+    if oids is not None:
+        conditions.append("c.oid = any(%(oids)s::oid[])")
+    if roots_only:
+        conditions.append("not c.relispartition")
+    query = _TABLES.format(
+        locale=locale,
+        database_is_c=database_is_c,
+        publication_columns="attnames, rowfilter"
+        if version >= 15
+        else "null::name[] as attnames, null::text as rowfilter",
+        condition=" and ".join(conditions),
+    )
+    parameters = {"publication": publication, "oids": list(oids or ())}
+    found = await rows(connection, "reading the catalog", query, parameters)
+    return [_table(row, version) for row in found]
+
+
+def _table(row: tuple, version: int) -> Table:  # type: ignore[type-arg]
+    (
+        oid,
+        schema,
+        name,
+        kind,
+        filenode,
+        identity,
+        persistence,
+        estimate,
+        columns,
+        indexes,
+        inside,
+        names,
+        condition,
+    ) = row
+    sent = [
+        TableColumn(column, type_oid, modifier, collation, has_missing)
+        for column, type_oid, modifier, collation, generated, has_missing in columns or ()
+        if _is_sent(column, generated, names if inside else None, version)
+    ]
+    key = _key(identity, indexes or [])
+    if not set(key) <= {column.name for column in sent}:
+        key = ()
+    return Table(
+        oid,
+        schema,
+        name,
+        kind,
+        filenode,
+        identity,
+        persistence,
+        estimate or 0,
+        tuple(sent),
+        key,
+        inside,
+        condition,
+    )
+
+
+def _is_sent(column: str, generated: str, published: Sequence[str] | None, version: int) -> bool:
+    """Whether the stream holds a column. Virtual columns never are; stored ones since 18, where published."""
+    if generated and (version < 18 or published is None or generated == "v"):
+        return False
+    return published is None or column in published
+
+
+def _key(identity: str, indexes: Sequence[tuple[bool, bool, list[str], bool]]) -> tuple[str, ...]:
+    """The key whose columns come with every update and delete."""
+    if identity == "i":
+        return next((tuple(columns) for _, is_identity, columns, _ in indexes if is_identity), ())
+    primary = next((tuple(columns) for is_primary, _, columns, _ in indexes if is_primary), ())
+    if primary or identity != "f":
+        return primary
+    return next((tuple(columns) for *_, columns, not_null in indexes if not_null), ())
+
+
+_TYPES = """
+select t.oid::bigint, n.nspname, t.typname,
+       case when exists (select from pg_type e where e.typarray = t.oid) then 'a' else t.typtype::text end,
+       case t.typtype when 'd' then t.typbasetype
+            when 'r' then (select rngsubtype from pg_range where rngtypid = t.oid)
+            when 'm' then (select rngsubtype from pg_range where {multirange})
+            else t.typelem end::bigint,
+       t.typtypmod,
+       (select e.typdelim::text from pg_type e where e.oid = t.typelem),
+       (select json_agg(json_build_array(a.attname, a.atttypid::bigint, a.atttypmod) order by a.attnum)
+          from pg_attribute a where t.typtype = 'c' and a.attrelid = t.typrelid and a.attnum > 0
+           and not a.attisdropped)
+  from pg_type t join pg_namespace n on n.oid = t.typnamespace
+ where t.oid = any(%s::oid[])
+"""
+
+
+async def load_types(connection: Connection, wanted: Iterable[int], known: dict[int, PgType]) -> None:
+    """Add these types, and those they are made of, to `known`. Types that were dropped are left out."""
+    multirange = "rngmultitypid = t.oid" if connection.info.server_version >= 140000 else "false"
+    missing = {oid for oid in wanted if oid and oid not in known}
+    while missing:
+        found = await rows(connection, "reading types", _TYPES.format(multirange=multirange), [list(missing)])
+        asked, missing = missing, set()
+        for oid, schema, name, kind, related, modifier, delimiter, fields in found:
+            made = PgType(
+                oid,
+                schema,
+                name,
+                kind,
+                related or 0,
+                modifier,
+                delimiter or ",",
+                tuple((field, type_oid, type_modifier) for field, type_oid, type_modifier in fields or ()),
+            )
+            known[oid] = made
+            if kind in "adrm":
+                missing.add(made.related)
+            missing.update(type_oid for _, type_oid, _ in made.fields)
+        missing -= known.keys() | asked | {0}
+
+
+def matches(table: Table, patterns: Sequence[str]) -> bool:
+    """Whether one of the patterns (`public.orders`, `public.*`) names the table."""
+    name = table.full_name
+    return any(name == pattern or fnmatchcase(name, pattern) for pattern in patterns)

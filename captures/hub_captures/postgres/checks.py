@@ -1,0 +1,266 @@
+"""What `hub check` looks at, and how each failure is mended. Changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from hub.capture import Finding
+from hub.errors import HubError
+from hub.record import TaskName
+from hub_captures.postgres import catalog, server
+from hub_captures.postgres.catalog import Table
+from hub_captures.postgres.connection import Connection, quoted, rows
+
+if TYPE_CHECKING:
+    from hub_captures.postgres.capture import PostgresCapture
+
+_MANAGED_SERVICES = (
+    "rds_replication",
+    "rds_superuser",
+    "cloudsqlsuperuser",
+    "azure_pg_admin",
+    "alloydbsuperuser",
+)
+"""Roles by which managed services grant replication."""
+
+
+async def look(capture: PostgresCapture, task: TaskName) -> Sequence[Finding]:
+    """Everything that can be known before the first run, or between two."""
+    found: list[Finding] = []
+    reach = capture.server(task)
+    try:
+        async with reach.connected() as query:
+            found.append(
+                Finding(True, f"connected to {reach.name}, PostgreSQL {query.info.server_version // 10000}")
+            )
+            found += await missing_rights(query)
+            found += await _slots(capture, task, query)
+            found += await _tables(capture, task, query)
+            found += await _patience(query)
+        async with reach.connected(replication=True):
+            found.append(Finding(True, "replication connection opened"))
+    except HubError as error:
+        found.append(
+            Finding(
+                False,
+                str(error),
+                "check host, port, user and password; pg_hba.conf must let this user in, for replication connections too",
+            )
+        )
+    return found
+
+
+async def missing_rights(query: Connection) -> list[Finding]:
+    """What must be so that a slot can be made at all."""
+    ((version,),) = await rows(
+        query, "asking for the version", "select current_setting('server_version_num')::int"
+    )
+    found = []
+    if version < 120000:
+        found.append(
+            Finding(False, f"PostgreSQL {version // 10000} is too old", "use PostgreSQL 12 or newer")
+        )
+    settings = await server.settings(
+        query, ["wal_level", "max_replication_slots", "max_wal_senders", "server_encoding"]
+    )
+    level = settings["wal_level"]
+    found.append(
+        Finding(
+            level == "logical",
+            f"wal_level is {level}",
+            ""
+            if level == "logical"
+            else "ALTER SYSTEM SET wal_level = 'logical'; then restart the server "
+            "(Amazon RDS: rds.logical_replication = 1; Cloud SQL: cloudsql.logical_decoding = on)",
+        )
+    )
+    ((may, user),) = await rows(
+        query,
+        "asking for rights",
+        "select r.rolsuper or r.rolreplication or exists (select from pg_roles g where g.rolname = any(%s) "
+        "and pg_has_role(current_user, g.oid, 'member')), current_user from pg_roles r where r.rolname = current_user",
+        [list(_MANAGED_SERVICES)],
+    )
+    cure = f"ALTER ROLE {quoted(user)} REPLICATION; (Amazon RDS: GRANT rds_replication TO {quoted(user)};)"
+    found.append(Finding(may, f"{user} may {'' if may else 'not '}replicate", "" if may else cure))
+    return found
+
+
+async def _slots(capture: PostgresCapture, task: TaskName, query: Connection) -> list[Finding]:
+    name = capture.slot_name(task)
+    slot = await server.slot_of(query, name)
+    settings = await server.settings(query, ["max_replication_slots", "max_wal_senders"])
+    ((used, senders),) = await rows(
+        query,
+        "counting slots",
+        "select (select count(*) from pg_replication_slots), (select count(*) from pg_stat_replication)",
+    )
+    found = []
+    limit = int(settings["max_replication_slots"])
+    if slot is None:
+        ok = used < limit
+        cure = "" if ok else f"ALTER SYSTEM SET max_replication_slots = {limit + 10}; then restart the server"
+        found.append(
+            Finding(
+                ok, f"{used} of {limit} replication slots are used; {name} is made at the first run", cure
+            )
+        )
+    elif slot.plugin != "pgoutput":
+        found.append(
+            Finding(
+                False,
+                f"the slot {name} is one of {slot.plugin}",
+                f"SELECT pg_drop_replication_slot('{name}');",
+            )
+        )
+    elif slot.wal_status == "lost" or slot.invalidation:
+        found.append(
+            Finding(
+                False,
+                f"the slot {name} was invalidated ({slot.invalidation or 'its WAL was removed'})",
+                f"SELECT pg_drop_replication_slot('{name}'); and on_gap: resnapshot, which reads all tables again",
+            )
+        )
+    else:
+        use = f", in use by pid {slot.active_pid}" if slot.active_pid else ""
+        found.append(Finding(True, f"the slot {name} is there, {slot.lag_bytes} bytes behind{use}"))
+    most = int(settings["max_wal_senders"])
+    ok = senders < most
+    cure = "" if ok else f"ALTER SYSTEM SET max_wal_senders = {most + 10}; then restart the server"
+    found.append(Finding(ok, f"{senders} of {most} WAL senders are used", cure))
+    return found
+
+
+async def _tables(capture: PostgresCapture, task: TaskName, query: Connection) -> list[Finding]:
+    name = capture.publication_name(task)
+    publication = await server.publication_of(query, name)
+    tables = await catalog.tables(query, name, roots_only=capture.is_managed)
+    found = []
+    if publication is None and not capture.is_managed:
+        wanted = (
+            ", ".join(f"{quoted(t.schema)}.{quoted(t.name)}" for t in tables if capture.options_of(t)) or "…"
+        )
+        cure = (
+            f"CREATE PUBLICATION {quoted(name)} FOR TABLE {wanted} WITH (publish_via_partition_root = true);"
+        )
+        return [Finding(False, f"there is no publication {name}", cure)]
+    chosen = [table for table in tables if capture.options_of(table) is not None]
+    if not chosen:
+        found.append(
+            Finding(
+                False,
+                "no table matches",
+                f"tables there are: {', '.join(t.full_name for t in tables[:10]) or 'none'}",
+            )
+        )
+    if capture.is_managed:
+        found += await _may_publish(query, chosen)
+    for table in chosen:
+        found += _table(capture, name, table)
+    if publication is not None and publication.all_tables:
+        found += [
+            Finding(
+                False,
+                f"{table.full_name} has no replica identity, and {name} publishes all tables: "
+                "UPDATE and DELETE fail in the application",
+                f"ALTER TABLE {quoted(table.schema)}.{quoted(table.name)} REPLICA IDENTITY FULL; or give it a primary key",
+            )
+            for table in tables
+            if not _has_identity(table)
+        ]
+    return found
+
+
+async def _may_publish(query: Connection, chosen: Sequence[Table]) -> list[Finding]:
+    found = await rows(
+        query,
+        "asking for ownership",
+        "select c.oid::bigint, pg_has_role(current_user, c.relowner, 'usage'), "
+        "has_table_privilege(c.oid, 'select'), current_user::text from pg_class c where c.oid = any(%s::oid[])",
+        [[table.oid for table in chosen]],
+    )
+    names = {table.oid: f"{quoted(table.schema)}.{quoted(table.name)}" for table in chosen}
+    findings = []
+    for oid, owns, may_read, user in found:
+        if not owns:
+            cure = f"ALTER TABLE {names[oid]} OWNER TO {quoted(user)}; or create the publication as its owner and name it in `publication`"
+            findings.append(Finding(False, f"{user} does not own {names[oid]}, and may not publish it", cure))
+        if not may_read:
+            findings.append(
+                Finding(
+                    False,
+                    f"{user} may not read {names[oid]}",
+                    f"GRANT SELECT ON {names[oid]} TO {quoted(user)};",
+                )
+            )
+    return findings
+
+
+def _table(capture: PostgresCapture, publication: str, table: Table) -> list[Finding]:
+    name = f"{quoted(table.schema)}.{quoted(table.name)}"
+    if table.persistence != "p":
+        return [
+            Finding(
+                False,
+                f"{table.full_name} is unlogged: its changes never reach the WAL",
+                f"ALTER TABLE {name} SET LOGGED;",
+            )
+        ]
+    if not table.in_publication and not capture.is_managed:
+        cure = f"ALTER PUBLICATION {quoted(publication)} ADD TABLE {name};"
+        return [Finding(False, f"{table.full_name} is not in the publication {publication}", cure)]
+    if not _has_identity(table):
+        return [
+            Finding(
+                False,
+                f"{table.full_name} has no replica identity: once published, UPDATE and DELETE fail in the application",
+                f"ALTER TABLE {name} REPLICA IDENTITY FULL; or give it a primary key",
+            )
+        ]
+    return [Finding(True, f"{table.full_name}: {note_of(table)}")]
+
+
+def _has_identity(table: Table) -> bool:
+    return table.identity == "f" or bool(table.key)
+
+
+async def _patience(query: Connection) -> list[Finding]:
+    settings = await server.settings(query, ["max_slot_wal_keep_size", "idle_replication_slot_timeout"])
+    found = []
+    keep = settings.get("max_slot_wal_keep_size", "-1")
+    if keep != "-1":
+        found.append(
+            Finding(
+                True,
+                f"max_slot_wal_keep_size is {keep} MB: a capture that is off while more is written loses its slot",
+            )
+        )
+    timeout = settings.get("idle_replication_slot_timeout", "0")
+    if timeout != "0":
+        found.append(
+            Finding(
+                True,
+                f"idle_replication_slot_timeout is {timeout} s: a capture that is off for longer loses its slot",
+            )
+        )
+    found += [
+        Finding(
+            False,
+            f"the transaction of pid {writer.pid} ({writer.user}, {writer.application}) is open for "
+            f"{writer.age_s:.0f} s; a new slot waits for it",
+            f"SELECT pg_terminate_backend({writer.pid});",
+        )
+        for writer in await server.open_writers(query)
+        if writer.age_s > 60
+    ]
+    return found
+
+
+def note_of(table: Table) -> str:
+    """What a person should know about a table."""
+    if table.key:
+        return f"key ({', '.join(table.key)}), about {table.rows_estimate} rows"
+    if table.identity == "f":
+        return f"no key, whole old rows come with changes, about {table.rows_estimate} rows"
+    return f"no key, only inserts can be captured, about {table.rows_estimate} rows"

@@ -1,0 +1,178 @@
+"""Rows to JSON lines, by code generated for each relation. Pure.
+
+A generated function walks the tuple of a pgoutput message column by column without a loop, a dict
+or a Python value per column, and fills one template. The hard thing is that column names are hostile:
+no name ever enters the generated source, they only stand in constants handed to it.
+
+Message formats: PostgreSQL manual, section 54.9 (Logical Replication Message Formats).
+Text → JSON costs 1.5 µs a row of 11 columns; the same with a dict and one `orjson.dumps` costs 4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+import orjson
+
+from hub_captures.postgres.literals import Convert
+from hub_captures.postgres.types import NAMESPACE, Codec
+
+NULL_MARK: Final = b"\x03"
+"""What COPY writes for null in the snapshot."""
+DELIMITER: Final = b"\x02"
+QUOTE: Final = b"\x01"
+
+_NULL, _TEXT, _UNCHANGED = b"ntu"
+
+
+class Unchanged:
+    """Stands for a value that the server did not send because it has not changed (TOAST)."""
+
+    def __repr__(self) -> str:
+        return "UNCHANGED"
+
+
+UNCHANGED: Final = Unchanged()
+
+Cell = bytes | None | Unchanged
+"""One column of one row: its text, null, or unchanged."""
+
+
+class RowColumn(NamedTuple):
+    """A column as the decoder needs it."""
+
+    name: str
+    codec: Codec
+
+
+class Decoder:
+    """Makes JSON lines of one relation's rows.
+
+    `row(message, start)` is the quick way for a whole tuple whose first column begins at `start`; it
+    returns None when the tuple holds an unchanged value. `copied(cells)` is the quick way for the cells
+    of a COPY row. `document` is the way for any choice of columns. All end in a line feed.
+    """
+
+    def __init__(self, columns: Sequence[RowColumn]) -> None:
+        self.names = tuple(column.name for column in columns)
+        self.count = len(columns)
+        self._labels = [orjson.dumps(column.name) + b":" for column in columns]
+        self._converts: list[Convert] = [column.codec.function() for column in columns]
+        namespace = _namespace(columns, self._labels)
+        self.row: Callable[[bytes, int], bytes | None] = _compiled("row", _row_source(columns), namespace)
+        self.copied: Callable[[Sequence[bytes]], bytes] = _compiled(
+            "copied", _copied_source(columns), namespace
+        )
+
+    def document(self, cells: Sequence[Cell], indexes: Sequence[int] | None = None) -> bytes:
+        """The line of these columns of a row, all by default; unchanged ones are left out."""
+        parts = []
+        for index in range(self.count) if indexes is None else indexes:
+            cell = cells[index]
+            if cell is None:
+                parts.append(self._labels[index] + b"null")
+            elif not isinstance(cell, Unchanged):
+                parts.append(self._labels[index] + self._converts[index](cell))
+        return b"{" + b",".join(parts) + b"}\n"
+
+    def unchanged(self, cells: Sequence[Cell]) -> list[str]:
+        """The names of the columns that were not sent."""
+        return [name for name, cell in zip(self.names, cells, strict=True) if cell is UNCHANGED]
+
+
+def tuple_cells(message: bytes, start: int) -> tuple[list[Cell], int]:
+    """The columns of the tuple whose count stands at `start`, and where it ends."""
+    count = message[start] << 8 | message[start + 1]
+    at = start + 2
+    cells: list[Cell] = []
+    for _ in range(count):
+        kind = message[at]
+        if kind == _TEXT:
+            end = at + 5 + int.from_bytes(message[at + 1 : at + 5])
+            cells.append(message[at + 5 : end])
+            at = end
+        else:
+            cells.append(None if kind == _NULL else UNCHANGED)
+            at += 1
+    return cells, at
+
+
+def copied_cells(row: bytes) -> list[bytes | None]:
+    """The columns of one COPY row (csv with control characters), where some are quoted."""
+    cells: list[bytes | None] = []
+    at, end = 0, len(row) - 1
+    while True:
+        if row[at : at + 1] == QUOTE:
+            part = bytearray()
+            at += 1
+            while True:
+                close = row.index(QUOTE, at)
+                part += row[at:close]
+                at = close + 1
+                if row[at : at + 1] != QUOTE:
+                    break
+                part += QUOTE
+                at += 1
+            cells.append(bytes(part))
+        else:
+            stop = row.find(DELIMITER, at)
+            stop = end if stop < 0 else stop
+            plain = row[at:stop]
+            cells.append(None if plain == NULL_MARK else plain)
+            at = stop
+        if at >= end:
+            return cells
+        at += 1
+
+
+def _namespace(columns: Sequence[RowColumn], labels: Sequence[bytes]) -> dict[str, Any]:
+    template = b",".join([label.replace(b"%", b"%%") + b"%b" for label in labels])
+    namespace: dict[str, Any] = dict(NAMESPACE)
+    for column in columns:
+        namespace |= column.codec.names
+    namespace["TEMPLATE"] = b"{" + template + b"}\n"
+    namespace["NULL"] = b"null"
+    namespace["NULL_MARK"] = NULL_MARK
+    namespace["INT"] = int.from_bytes
+    return namespace
+
+
+def _row_source(columns: Sequence[RowColumn]) -> list[str]:
+    lines = ["def row(b, p):"]
+    for index, column in enumerate(columns):
+        lines += [
+            " k = b[p]",
+            f" if k == {_TEXT}:",
+            "  e = p + 5 + INT(b[p+1:p+5])",
+            "  v = b[p+5:e]; p = e",
+            f"  c{index} = {column.codec.source}",
+            f" elif k == {_NULL}:",
+            f"  c{index} = NULL; p += 1",
+            " else:",
+            "  return None",
+        ]
+    return [*lines, f" return TEMPLATE % ({_tuple(len(columns))})"]
+
+
+def _copied_source(columns: Sequence[RowColumn]) -> list[str]:
+    lines = ["def copied(cells):"]
+    if columns:
+        lines.append(f" {_tuple(len(columns))} = cells")
+    for index, column in enumerate(columns):
+        source = column.codec.source
+        if source == "v":
+            lines.append(f" if c{index} == NULL_MARK: c{index} = NULL")
+        else:
+            lines += [f" v = c{index}", f" c{index} = NULL if v == NULL_MARK else ({source})"]
+    return [*lines, f" return TEMPLATE % ({_tuple(len(columns))})"]
+
+
+def _tuple(count: int) -> str:
+    return "".join(f"c{index}, " for index in range(count))
+
+
+def _compiled(name: str, lines: Sequence[str], namespace: Mapping[str, Any]) -> Any:
+    scope = dict(namespace)
+    exec(compile("\n".join(lines), f"<{name} of a relation>", "exec"), scope)
+    return scope[name]

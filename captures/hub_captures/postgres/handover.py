@@ -1,0 +1,163 @@
+"""Which changes of the stream a snapshot in chunks has shown already: the decision, without I/O.
+
+A table is copied in ranges of its key while its changes stream by. A chunk is read under a snapshot of
+the server that says which transactions it sees, so each change can be judged exactly:
+
+* beyond the cursor, the change is dropped: a later chunk shows it;
+* in a range whose chunk sees the change's transaction, it is dropped: the chunk has shown it;
+* else it is kept.
+
+The hard thing is a commit that waits for a synchronous standby: the stream has it already, but it is
+still invisible to every new snapshot. Therefore the next chunk may only be read under a snapshot that sees
+all transactions judged so far (`must_see`). Watermarks and LSN fences lose rows here.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import msgspec
+
+from hub_captures.postgres.position import Chunk, Copying, Key, Visibility
+
+SortKey = Callable[[Key], Any]
+"""Maps a key to a value that Python compares as the server compares the key; raises Incomparable."""
+
+
+class Incomparable(Exception):
+    """Only the server knows how this key compares with others."""
+
+
+class HandOver:
+    """One table whose copy is pending, under way, or complete but for changes that may still come.
+
+    `rank(key)` counts the bounds (the floor and the chunks' upper ends) that lie before a key. It is what
+    Python computes where it knows the order, and what the server was asked else (`learn`).
+    """
+
+    def __init__(self, state: Copying, sort_key: SortKey | None) -> None:
+        self.state = state
+        self._sort_key = sort_key
+        self._learned: dict[Key, int] = {}
+        self.is_doomed = False
+        self._chunks: list[Chunk] = list(state.chunks)
+        self._floor = state.floor
+        self._restate()
+
+    def _restate(self) -> None:
+        self.state = msgspec.structs.replace(self.state, floor=self._floor, chunks=tuple(self._chunks))
+        self._learned.clear()
+        self._bounds = self.bounds()
+        self._sorted: list[Any] | None = None
+        if self._sort_key is not None:
+            try:
+                self._sorted = [self._sort_key(bound) for bound in self._bounds]
+            except Incomparable:
+                self._sorted = None
+
+    @property
+    def is_complete(self) -> bool:
+        """The whole table has been read."""
+        return bool(self._chunks) and self._chunks[-1].upper is None
+
+    @property
+    def cursor(self) -> Key | None:
+        """The last key read; None before the first chunk and after the last."""
+        if self._chunks:
+            return self._chunks[-1].upper
+        return self._floor
+
+    @property
+    def is_settled(self) -> bool:
+        """Complete, and the stream has passed every fence: the table is simply followed from now on."""
+        return self.is_complete and len(self._chunks) == 1 and self._chunks[0].fence == 0
+
+    def may_settle(self, lsn: int) -> bool:
+        """Complete, and at `lsn` the stream has passed every fence."""
+        return self.is_complete and self._chunks[-1].fence <= lsn
+
+    def bounds(self) -> list[Key]:
+        """The keys that part the ranges, rising."""
+        found = [] if self._floor is None else [self._floor]
+        return found + [chunk.upper for chunk in self._chunks if chunk.upper is not None]
+
+    def rank(self, key: Key) -> int:
+        """How many bounds lie before the key. Raises Incomparable when the server must be asked."""
+        if not self._bounds:
+            return 0
+        if self._sorted is not None and self._sort_key is not None:
+            return bisect_left(self._sorted, self._sort_key(key))
+        if key in self._learned:
+            return self._learned[key]
+        raise Incomparable
+
+    def learn(self, key: Key, rank: int) -> None:
+        """What the server says of a key, until the bounds change."""
+        self._learned[key] = rank
+
+    def keeps(self, key: Key, xid: int) -> bool:
+        """Whether a committed change is to be sent on. Raises Incomparable."""
+        if self.is_doomed:
+            return False
+        ranges_before = self.rank(key)
+        if self._floor is not None:
+            if ranges_before == 0:
+                return True
+            ranges_before -= 1
+        if ranges_before >= len(self._chunks):
+            # Beyond the cursor. A refreshed table holds the row already, so that a deletion must not be lost.
+            return self.state.refresh
+        chunk = self._chunks[ranges_before]
+        return chunk.fence == 0 or not chunk.visibility.sees(xid)
+
+    def read(self, chunk: Chunk, rows: int) -> None:
+        """A chunk has been read and sent."""
+        self._chunks.append(chunk)
+        self.state = msgspec.structs.replace(self.state, rows=self.state.rows + rows, began=True)
+        self._restate()
+
+    def passed(self, lsn: int) -> bool:
+        """The stream has come to `lsn`: chunks whose fence lies before it can meet no change any more.
+        True when something was forgotten."""
+        forgotten = 0
+        for chunk in self._chunks:
+            if chunk.fence > lsn:
+                break
+            forgotten += 1
+        if not forgotten:
+            return False
+        last = self._chunks[forgotten - 1]
+        if last.upper is None:
+            if last.fence == 0:
+                return False
+            self._chunks = [Chunk(None, last.visibility, 0)]
+        else:
+            self._floor = last.upper
+            del self._chunks[:forgotten]
+        self._restate()
+        return True
+
+    def doom(self) -> None:
+        """A transaction has emptied the table: what it writes from here on is left to the copy, which begins
+        anew (`restart`) once the transaction has ended."""
+        self.is_doomed = True
+
+    def restart(self) -> None:
+        """The table was emptied, and whoever holds a copy of it has emptied that: begin anew."""
+        self._floor = None
+        self._chunks = []
+        self.is_doomed = False
+        self.state = Copying(where=self.state.where)
+        self._restate()
+
+    def order(self, sort_key: SortKey | None) -> None:
+        """How Python compares the keys, None when only the server can."""
+        self._sort_key = sort_key
+        self._restate()
+
+
+def must_see(visibility: Visibility, xids: Iterable[int]) -> bool:
+    """Whether a chunk may be read under this snapshot."""
+    return all(visibility.sees(xid) for xid in xids)

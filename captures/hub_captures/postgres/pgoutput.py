@@ -1,0 +1,147 @@
+"""The messages of the pgoutput plugin that are not rows. Pure.
+
+Formats: PostgreSQL manual, section 54.9 (Logical Replication Message Formats), protocol versions 1
+to 3. A message is given as it came, with the 25 bytes of its XLogData header before it.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+import msgspec
+
+from hub.errors import FatalError
+
+HEADER: Final = 25
+"""Bytes of the XLogData header: `w`, WAL start, WAL end, the server's clock."""
+
+_EPOCH_2000_MS: Final = 946_684_800_000
+"""PostgreSQL counts microseconds from 2000-01-01."""
+
+
+class Begin(NamedTuple):
+    """`commit_lsn` is where the commit record stands, not where the transaction began."""
+
+    commit_lsn: int
+    ts_ms: int
+    xid: int
+
+
+class Commit(NamedTuple):
+    commit_lsn: int
+    end_lsn: int
+    ts_ms: int
+
+
+class RelationColumn(NamedTuple):
+    name: str
+    type_oid: int
+    modifier: int
+    in_identity: bool
+
+
+class Relation(msgspec.Struct, frozen=True):
+    """A table as the rows that follow are laid out. `identity` is `d` default, `n` nothing, `f` full, `i` index."""
+
+    oid: int
+    schema: str
+    table: str
+    identity: str
+    columns: tuple[RelationColumn, ...]
+
+
+class Truncate(NamedTuple):
+    oids: tuple[int, ...]
+    cascade: bool
+    restart_identity: bool
+
+
+class Message(NamedTuple):
+    """What an application wrote with `pg_logical_emit_message`."""
+
+    transactional: bool
+    lsn: int
+    prefix: str
+    content: bytes
+
+
+class Keepalive(NamedTuple):
+    wal_end: int
+    wants_reply: bool
+
+
+def keepalive(message: bytes) -> Keepalive:
+    """A `k` of the streaming protocol itself."""
+    return Keepalive(int.from_bytes(message[1:9]), message[17] == 1)
+
+
+def begin(b: bytes, at: int = HEADER) -> Begin:
+    """`B`: commit LSN, commit time, xid."""
+    return Begin(
+        int.from_bytes(b[at + 1 : at + 9]), _ms(b[at + 9 : at + 17]), int.from_bytes(b[at + 17 : at + 21])
+    )
+
+
+def commit(b: bytes, at: int = HEADER) -> Commit:
+    """`C`: flags, commit LSN, end LSN, commit time. (Also the body of a stream commit, after its xid.)"""
+    return Commit(
+        int.from_bytes(b[at + 2 : at + 10]), int.from_bytes(b[at + 10 : at + 18]), _ms(b[at + 18 : at + 26])
+    )
+
+
+def relation(b: bytes, at: int = HEADER) -> Relation:
+    """`R`: OID, schema, name, identity, columns."""
+    oid = int.from_bytes(b[at + 1 : at + 5])
+    schema, at = _string(b, at + 5)
+    table, at = _string(b, at)
+    identity = chr(b[at])
+    count = int.from_bytes(b[at + 1 : at + 3])
+    at += 3
+    columns = []
+    for _ in range(count):
+        in_identity = b[at] & 1 == 1
+        name, at = _string(b, at + 1)
+        type_oid = int.from_bytes(b[at : at + 4])
+        modifier = int.from_bytes(b[at + 4 : at + 8], signed=True)
+        at += 8
+        columns.append(RelationColumn(name, type_oid, modifier, in_identity))
+    return Relation(oid, schema or "pg_catalog", table, identity, tuple(columns))
+
+
+def truncate(b: bytes, at: int = HEADER) -> Truncate:
+    """`T`: relations, options, OIDs."""
+    count, options = int.from_bytes(b[at + 1 : at + 5]), b[at + 5]
+    at += 6
+    oids = tuple(int.from_bytes(b[at + 4 * i : at + 4 * i + 4]) for i in range(count))
+    return Truncate(oids, bool(options & 1), bool(options & 2))
+
+
+def message(b: bytes, at: int = HEADER) -> Message:
+    """`M`: flags, LSN, prefix, content."""
+    transactional = b[at + 1] & 1 == 1
+    lsn = int.from_bytes(b[at + 2 : at + 10])
+    prefix, at = _string(b, at + 10)
+    size = int.from_bytes(b[at : at + 4])
+    return Message(transactional, lsn, prefix, b[at + 4 : at + 4 + size])
+
+
+def origin(b: bytes, at: int = HEADER) -> str:
+    """`O`: the name of the origin that the transaction was replicated from."""
+    return _string(b, at + 9)[0]
+
+
+def unknown(b: bytes, at: int = HEADER) -> FatalError:
+    """The error for a message of a kind that this protocol version does not have."""
+    return FatalError(
+        f"the server sent a logical replication message of an unknown kind {b[at : at + 1]!r}; "
+        "nothing after it can be understood. Please report this with the server's version"
+    )
+
+
+def _string(b: bytes, at: int) -> tuple[str, int]:
+    end = b.index(0, at)
+    return b[at:end].decode(errors="replace"), end + 1
+
+
+def _ms(microseconds: bytes) -> int:
+    return int.from_bytes(microseconds, signed=True) // 1000 + _EPOCH_2000_MS

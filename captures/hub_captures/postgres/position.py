@@ -1,0 +1,138 @@
+"""Where a PostgreSQL source is resumed: an LSN, and how far the snapshot of each table has come. Pure.
+
+The hard thing is size: the position goes into every frame of the log, so tables that are simply
+followed are packed into 22 characters each, and only a table whose copy is under way is spelled out.
+"""
+
+from __future__ import annotations
+
+import base64
+import struct
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+import msgspec
+
+from hub.record import Position
+
+Key = tuple[str, ...]
+"""The text form of a row's key columns."""
+
+
+class Visibility(msgspec.Struct, frozen=True, array_like=True):
+    """A snapshot of the server: which transactions it sees (`pg_current_snapshot`). Ids are 64 bits wide."""
+
+    xmin: int
+    xmax: int
+    running: tuple[int, ...] = ()
+
+    @classmethod
+    def parse(cls, text: str) -> Visibility:
+        """Read `xmin:xmax:xip,xip`."""
+        xmin, xmax, running = text.split(":")
+        return cls(int(xmin), int(xmax), tuple(int(xid) for xid in running.split(",") if xid))
+
+    def sees(self, xid: int) -> bool:
+        """Whether a transaction that has committed is visible. `xid` is 32 bits wide, as in the stream;
+        its epoch is the one that brings it nearest to this snapshot."""
+        wide = self.xmax & ~0xFFFFFFFF | xid & 0xFFFFFFFF
+        if wide - self.xmax > 1 << 31:
+            wide -= 1 << 32
+        elif self.xmax - wide > 1 << 31:
+            wide += 1 << 32
+        return wide < self.xmin or (wide < self.xmax and wide not in self.running)
+
+
+class Chunk(msgspec.Struct, frozen=True, array_like=True):
+    """A range of keys that was read: up to and including `upper` (None: to the end), as `visibility` saw it.
+    Transactions that it sees have committed before `fence`."""
+
+    upper: Key | None
+    visibility: Visibility
+    fence: int
+
+
+class Copying(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A table whose copy has begun, or waits with something to remember.
+
+    `floor` is the upper end of the ranges whose chunks are forgotten, because the stream has passed their
+    fences; the ranges of `chunks` follow it without a hole. `rows` counts rows read so far. `refresh` says
+    that the table was followed before, so that rows beyond the cursor are there already. `replace` says
+    that it begins with a truncation. `where` restricts the rows that are read.
+    """
+
+    floor: Key | None = None
+    chunks: tuple[Chunk, ...] = ()
+    rows: int = 0
+    refresh: bool = False
+    replace: bool = False
+    where: str = ""
+    began: bool = False
+
+
+class Followed(NamedTuple):
+    """What is remembered of a table that is followed: its file on disk, and checksums of its columns and name.
+    When file and columns change together, its rows were rewritten without a trace in the stream."""
+
+    filenode: int
+    columns_crc: int
+    name_crc: int
+
+
+class PostgresPosition(Position, frozen=True, omit_defaults=True):
+    """`lsn` is the end of the last transaction that is wholly sent (or a later place with nothing between).
+
+    `xids` are transactions since the last chunk that touched tables under copy: the next chunk must see
+    them. `pending` are tables whose copy has not begun, by OID; `copying` those under way; `followed` the
+    others. `done` says that a source read once (`snapshot: only`) has been read.
+    """
+
+    system_id: str
+    timeline: int
+    database_oid: int
+    slot: str
+    lsn: int
+    xids: tuple[int, ...] = ()
+    pending: str = ""
+    copying: dict[str, Copying] = {}
+    followed: str = ""
+    done: bool = False
+
+
+_FOLLOWED = struct.Struct(">IIII")
+_PENDING = struct.Struct(">I")
+
+
+def pack_followed(tables: Mapping[int, Followed]) -> str:
+    """Tables by OID in 22 characters each."""
+    packed = b"".join([_FOLLOWED.pack(oid, *each) for oid, each in sorted(tables.items())])
+    return base64.b64encode(packed).decode()
+
+
+def unpack_followed(text: str) -> dict[int, Followed]:
+    """Read what `pack_followed` wrote."""
+    return {
+        oid: Followed(filenode, columns_crc, name_crc)
+        for oid, filenode, columns_crc, name_crc in _FOLLOWED.iter_unpack(base64.b64decode(text))
+    }
+
+
+def pack_pending(oids: Iterable[int]) -> str:
+    """OIDs, in their order."""
+    return base64.b64encode(b"".join([_PENDING.pack(oid) for oid in oids])).decode()
+
+
+def unpack_pending(text: str) -> list[int]:
+    """Read what `pack_pending` wrote."""
+    return [oid for (oid,) in _PENDING.iter_unpack(base64.b64decode(text))]
+
+
+def lsn_text(lsn: int) -> str:
+    """As PostgreSQL prints it: `0/9D280660`."""
+    return f"{lsn >> 32:X}/{lsn & 0xFFFFFFFF:X}"
+
+
+def lsn_of(text: str) -> int:
+    """Read what PostgreSQL printed."""
+    high, low = text.split("/")
+    return int(high, 16) << 32 | int(low, 16)

@@ -1,0 +1,245 @@
+"""What the server holds for a capture: its identity, the publication and the slot. Looks and changes, no decisions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import msgspec
+
+from hub_captures.postgres.catalog import Table
+from hub_captures.postgres.connection import (
+    Connection,
+    execute,
+    literal,
+    quoted,
+    replication_command,
+    rows,
+)
+from hub_captures.postgres.position import lsn_of
+
+
+class Identity(NamedTuple):
+    """Which server this is. A restored or promoted one has another timeline, a new one another system id."""
+
+    system_id: str
+    timeline: int
+    database_oid: int
+    database: str
+
+
+class Slot(msgspec.Struct, frozen=True):
+    """A replication slot as the server shows it. Sizes in bytes; None where the server does not say."""
+
+    name: str
+    plugin: str
+    database: str
+    active_pid: int | None
+    confirmed_lsn: int
+    restart_lsn: int
+    wal_status: str
+    safe_wal_bytes: int | None
+    retained_bytes: int
+    lag_bytes: int
+    invalidation: str
+    two_phase: bool
+    failover: bool
+    temporary: bool
+
+
+class Publication(NamedTuple):
+    """`is_older` is False when the publication may have been made after the slot, whose changes then miss it."""
+
+    all_tables: bool
+    operations: frozenset[str]
+    via_root: bool
+    transaction_age: int
+
+
+async def identify(query: Connection, wire: Connection) -> Identity:
+    """Ask who the server is."""
+    (found,) = await replication_command(wire, "identifying the server", "IDENTIFY_SYSTEM")
+    ((oid, database),) = await rows(
+        query,
+        "identifying the database",
+        "select oid::bigint, datname from pg_database where datname = current_database()",
+    )
+    return Identity(str(found["systemid"]), int(str(found["timeline"])), oid, database)
+
+
+_SLOT = """
+select s.slot_name, s.plugin, s.database, s.active_pid,
+       coalesce(s.confirmed_flush_lsn - '0/0', 0)::bigint, coalesce(s.restart_lsn - '0/0', 0)::bigint,
+       {wal_status}, {safe_wal_size},
+       coalesce({now} - s.restart_lsn, 0)::bigint, coalesce({now} - s.confirmed_flush_lsn, 0)::bigint,
+       coalesce({invalidation}, ''), {two_phase}, {failover}, s.temporary
+  from pg_replication_slots s where s.slot_name = %s
+"""
+
+
+async def slot_of(query: Connection, name: str) -> Slot | None:
+    """The slot, when there is one."""
+    version = query.info.server_version // 10000
+    text = _SLOT.format(
+        now=_NOW_LSN,
+        wal_status="coalesce(s.wal_status, 'lost')" if version >= 13 else "'reserved'",
+        safe_wal_size="s.safe_wal_size" if version >= 13 else "null::bigint",
+        invalidation="s.invalidation_reason"
+        if version >= 17
+        else ("case when s.conflicting then 'conflict' end" if version == 16 else "null"),
+        two_phase="s.two_phase" if version >= 14 else "false",
+        failover="s.failover" if version >= 17 else "false",
+    )
+    found = await rows(query, "looking at the slot", text, [name])
+    return Slot(*found[0]) if found else None
+
+
+_NOW_LSN = "case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_lsn() end"
+
+
+async def flushed_lsn(query: Connection) -> int:
+    """The end of the server's WAL that is on disk."""
+    ((lsn,),) = await rows(
+        query,
+        "asking for the end of the WAL",
+        "select ((case when pg_is_in_recovery() then pg_last_wal_replay_lsn() "
+        "else pg_current_wal_flush_lsn() end) - '0/0')::bigint",
+    )
+    return int(lsn)
+
+
+async def create_slot(wire: Connection, name: str, *, two_phase: bool, failover: bool) -> int:
+    """Make the slot. Waits for every transaction that is writing now. The LSN from which it decodes."""
+    version = wire.info.server_version // 10000
+    options = ["SNAPSHOT 'nothing'"]
+    if two_phase:
+        options.append("TWO_PHASE")
+    if failover and version >= 17:
+        options.append("FAILOVER")
+    if version >= 15:
+        command = f"CREATE_REPLICATION_SLOT {quoted(name)} LOGICAL pgoutput ({', '.join(options)})"
+    else:
+        words = " ".join(["NOEXPORT_SNAPSHOT", *(["TWO_PHASE"] if two_phase and version >= 14 else [])])
+        command = f"CREATE_REPLICATION_SLOT {quoted(name)} LOGICAL pgoutput {words}"
+    (made,) = await replication_command(wire, f"creating the slot {name}", command)
+    return lsn_of(str(made["consistent_point"]))
+
+
+async def drop_slot(query: Connection, name: str) -> None:
+    """Drop the slot; the server may then forget its WAL."""
+    await rows(
+        query,
+        f"dropping the slot {name}",
+        "select pg_drop_replication_slot(slot_name) from pg_replication_slots where slot_name = %s",
+        [name],
+    )
+
+
+async def publication_of(query: Connection, name: str) -> Publication | None:
+    """The publication, when there is one."""
+    root = "pubviaroot" if query.info.server_version >= 130000 else "false"
+    found = await rows(
+        query,
+        "looking at the publication",
+        f"select puballtables, pubinsert, pubupdate, pubdelete, pubtruncate, {root}, age(xmin)::bigint "
+        "from pg_publication where pubname = %s",
+        [name],
+    )
+    if not found:
+        return None
+    all_tables, inserts, updates, deletes, truncates, via_root, age = found[0]
+    names = zip(
+        ("insert", "update", "delete", "truncate"), (inserts, updates, deletes, truncates), strict=True
+    )
+    return Publication(all_tables, frozenset(name for name, on in names if on), via_root, age)
+
+
+async def slot_horizon_age(query: Connection, name: str) -> int | None:
+    """How many transactions ago the oldest catalog that the slot can see was."""
+    found = await rows(
+        query,
+        "looking at the slot",
+        "select age(catalog_xmin)::bigint from pg_replication_slots where slot_name = %s",
+        [name],
+    )
+    return found[0][0] if found else None
+
+
+class Member(NamedTuple):
+    """A table of a managed publication: which columns, which rows."""
+
+    table: Table
+    columns: tuple[str, ...]
+    where: str
+
+    @property
+    def sql(self) -> str:
+        columns = f" ({', '.join([quoted(name) for name in self.columns])})" if self.columns else ""
+        where = f" WHERE ({self.where})" if self.where else ""
+        return f"{quoted(self.table.schema)}.{quoted(self.table.name)}{columns}{where}"
+
+
+async def create_publication(query: Connection, name: str, members: Iterable[Member]) -> None:
+    """Make a publication of these tables, partitions under the name of their root."""
+    version = query.info.server_version // 10000
+    options = ["publish = 'insert, update, delete, truncate'"]
+    if version >= 13:
+        options.append("publish_via_partition_root = true")
+    if version >= 18:
+        options.append("publish_generated_columns = stored")
+    tables = ", ".join([member.sql for member in members])
+    of = f" FOR TABLE {tables}" if tables else ""
+    await execute(
+        query,
+        f"creating the publication {name}",
+        f"CREATE PUBLICATION {quoted(name)}{of} WITH ({', '.join(options)})",
+    )
+
+
+async def add_to_publication(query: Connection, name: str, members: Iterable[Member]) -> None:
+    """Changes made from now on come in the stream; those made before never do."""
+    tables = ", ".join([member.sql for member in members])
+    await execute(query, f"adding tables to {name}", f"ALTER PUBLICATION {quoted(name)} ADD TABLE {tables}")
+
+
+async def remove_from_publication(query: Connection, name: str, tables: Iterable[Table]) -> None:
+    """Their changes come no longer."""
+    removed = ", ".join([f"{quoted(table.schema)}.{quoted(table.name)}" for table in tables])
+    await execute(
+        query, f"taking tables out of {name}", f"ALTER PUBLICATION {quoted(name)} DROP TABLE {removed}"
+    )
+
+
+class Writer(NamedTuple):
+    """A transaction that is open and has written."""
+
+    pid: int
+    age_s: float
+    user: str
+    application: str
+
+
+async def open_writers(query: Connection) -> list[Writer]:
+    """The oldest transactions that hold up the creation of a slot, and keep WAL from being forgotten."""
+    found = await rows(
+        query,
+        "looking for open transactions",
+        "select pid, extract(epoch from clock_timestamp() - xact_start)::float8, "
+        "coalesce(usename, ''), coalesce(application_name, '') "
+        "from pg_stat_activity where backend_xid is not null and pid <> pg_backend_pid() "
+        "order by xact_start limit 5",
+    )
+    return [Writer(*row) for row in found]
+
+
+async def settings(query: Connection, names: Iterable[str]) -> dict[str, str]:
+    """Server settings by name; those that this version does not have are left out."""
+    found = await rows(
+        query, "reading settings", "select name, setting from pg_settings where name = any(%s)", [list(names)]
+    )
+    return dict(found)
+
+
+def publication_option(name: str) -> str:
+    """A publication as an option of START_REPLICATION, where it is a list of identifiers inside a string."""
+    return literal(quoted(name)).lstrip()

@@ -1,0 +1,405 @@
+"""One run of the capture: the stream, the copies beside it, and what is told to the server.
+
+One task sends, so that the order of everything is plain to see: it clears the obstacles that the stream met,
+hands over whole transactions, and in between, with the stream held between two transactions, reads the
+next chunk of a table. Two others tell the server what is durable, and look after gauges and new tables.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import anyio
+
+from hub.capture import Outlet
+from hub.errors import HubError, TransientError
+from hub.record import Batch
+from hub.schema import CollectionSchema
+from hub_captures.postgres.capture import PostgresCapture
+from hub_captures.postgres.catalog import Table, load_types
+from hub_captures.postgres.connection import Connection, rows
+from hub_captures.postgres.copier import Copier
+from hub_captures.postgres.feed import Feed, Gathered, Signal, UnknownOrder, UnknownRelation
+from hub_captures.postgres.keys import rank_query, sort_key
+from hub_captures.postgres.layout import ColumnOf, Layout, layout
+from hub_captures.postgres.pgoutput import Relation, keepalive
+from hub_captures.postgres.position import Key, PostgresPosition, lsn_text
+from hub_captures.postgres.server import publication_option
+from hub_captures.postgres.snapshot import Gone, NotYet
+from hub_captures.postgres.start import Prepared, prepare
+from hub_captures.postgres.tables import Tracked, key_of
+from hub_captures.postgres.types import PgType
+from hub_captures.postgres.upkeep import Upkeep
+from hub_captures.postgres.wire import ChangeStream
+
+FEEDBACK_POLL_S = 0.5
+"""How soon the server hears that more is durable."""
+IDLE_POSITION_S = 10.0
+IDLE_POSITION_BYTES = 1 << 20
+"""While nothing is captured, the position is moved on after so long or so much WAL of others."""
+STREAM_IDLE_S = 0.004
+"""A stream that brings nothing for so long gives its turn to the copy."""
+WATCHDOG_S = 60.0
+"""A server that says nothing for so long, though asked, is taken for dead."""
+COPY_RETRY_S = 0.01
+
+
+async def run(
+    capture: PostgresCapture, resume: PostgresPosition | None, out: Outlet[PostgresPosition]
+) -> None:
+    """Capture until cancelled, or until a source that is read once has been read."""
+    server = capture.server(out.task)
+    async with server.connected() as query, server.connected(replication=True) as wire:
+        prepared = await prepare(capture, resume, out, query, wire)
+        if prepared is None:
+            return
+        async with server.connected() as copying:
+            await Session(capture, out, query, copying, prepared).run(wire)
+
+
+class Session:
+    """The state of one run."""
+
+    def __init__(
+        self,
+        capture: PostgresCapture,
+        out: Outlet[PostgresPosition],
+        query: Connection,
+        copying: Connection,
+        prepared: Prepared,
+    ) -> None:
+        self._capture = capture
+        self._out = out
+        self._query = query
+        self._identity = prepared.identity
+        self._tables = prepared.tables
+        self._publication = prepared.publication
+        self._slot = prepared.slot
+        self._types: dict[int, PgType] = {}
+        self._upkeep = Upkeep(capture, out, query, self._tables, self._types)
+        self._copier = Copier(capture, out, copying, self._types)
+        self._layouts: dict[tuple[object, ...], Layout] = {}
+        self._described: dict[str, CollectionSchema] = {}
+        self._feed = Feed(None)
+        self._feed.lsn = prepared.lsn
+        self._feed.undecided = set(prepared.xids)
+        self._idle_lsn = prepared.lsn
+        self._sent_lsn = prepared.lsn
+        self._sent_at = time.monotonic()
+        self._wake = anyio.Event()
+        self._reply_wanted = False
+        self._failure: Exception | None = None
+        self._stream: ChangeStream
+        self._turn_ends_at = 0.0
+        self._is_backlogged = False
+        self._refresh_due = True
+
+    async def run(self, wire: Connection) -> None:
+        """Start the stream and keep at it."""
+        self._stream = ChangeStream(wire, self._take, self._after)
+        try:
+            await self._stream.start(self._start_command())
+            async with anyio.create_task_group() as group:
+                group.start_soon(self._feedback)
+                group.start_soon(self._look_after)
+                try:
+                    self._stream.resume()
+                    await self._pump()
+                except HubError as error:
+                    self._failure = error
+                group.cancel_scope.cancel()
+        finally:
+            self._stream.close()
+        if self._failure is not None:
+            raise self._failure
+
+    def _start_command(self) -> str:
+        options = ["proto_version '1'", f"publication_names {publication_option(self._publication)}"]
+        return (
+            f'START_REPLICATION SLOT "{self._slot}" LOGICAL {lsn_text(self._feed.lsn)} ({", ".join(options)})'
+        )
+
+    def _take(self, b: bytes) -> bool | None:
+        """One message of the replication protocol, in the callback of the stream."""
+        if b[0] == 119:
+            return self._feed.message(b)
+        found = keepalive(b)
+        if self._feed.begin is None:
+            # All that has committed before has been sent before.
+            self._idle_lsn = found.wal_end
+        self._reply_wanted |= found.wants_reply
+        return None
+
+    def _after(self, got: int) -> None:
+        """The stream has brought something, or has ended."""
+        self._feed.bytes += got
+        if self._feed.bytes > self._capture.buffer and not self._stream.is_paused:
+            self._stream.pause()
+            self._is_backlogged = True
+        self._wake.set()
+
+    async def _pump(self) -> None:
+        """Send what there is, copy what is left to copy, for ever."""
+        feed = self._feed
+        while True:
+            self._wake = anyio.Event()
+            if self._stream.failure is not None:
+                raise self._stream.failure
+            if self._failure is not None:
+                raise self._failure
+            if feed.obstacle is not None:
+                await self._clear_obstacle()
+            elif feed.has_committed:
+                await self._send(whole=True)
+            elif feed.bytes > self._capture.batch and feed.begin is not None:
+                await self._send(whole=False)
+            elif self._refresh_due and feed.begin is None:
+                await self._refresh()
+            elif await self._copy_turn():
+                continue
+            else:
+                await self._move_idle_position()
+                with anyio.move_on_after(STREAM_IDLE_S if feed.hold or self._wants_copy() else 1.0):
+                    await self._wake.wait()
+                    continue
+                if self._wants_copy():
+                    self._turn_ends_at = 0.0
+            if self._is_backlogged and feed.bytes <= self._capture.buffer // 2:
+                self._is_backlogged = False
+                self._stream.resume()
+
+    async def _send(self, *, whole: bool) -> None:
+        """Hand over what was gathered: whole transactions, or a piece of one that is too big to wait for."""
+        # The position belongs to what is taken, so that nothing may happen between the two.
+        lsn = self._feed.lsn
+        self._settle(lsn)
+        position = self._position(lsn) if whole else None
+        taken = self._feed.take(whole=whole)
+        batches: list[Batch] = []
+        for schema, batch in taken:
+            if self._described.get(schema.collection) != schema:
+                if batches:
+                    await self._out.send(batches, None)
+                    batches = []
+                await self._describe(schema)
+            batches.append(batch)
+        await self._out.send(batches, position)
+        if whole:
+            self._sent_lsn, self._sent_at = lsn, time.monotonic()
+
+    def _position(self, lsn: int) -> PostgresPosition:
+        identity = self._identity
+        return self._tables.position(
+            identity.system_id,
+            identity.timeline,
+            identity.database_oid,
+            self._slot,
+            lsn,
+            sorted(self._feed.undecided),
+        )
+
+    def _settle(self, lsn: int) -> None:
+        """Tables whose copy no change of the stream can meet any more are followed."""
+        for oid, tracked in self._tables.settle(lsn):
+            gathered = self._feed.tables.get(oid.to_bytes(4))
+            if gathered is not None:
+                gathered.handover = None
+            if tracked.table is not None:
+                self._tables.follow(oid, tracked.table.followed)
+                self._out.notice("table copied", table=tracked.table.full_name)
+
+    async def _describe(self, schema: CollectionSchema) -> None:
+        if self._described.get(schema.collection) != schema:
+            await self._out.describe(schema)
+            self._described[schema.collection] = schema
+
+    async def _move_idle_position(self) -> None:
+        """Others write WAL, or a copy waits for the stream to pass it: say so, as nothing is pending."""
+        lsn = max(self._idle_lsn, self._feed.lsn)
+        if self._feed.begin is not None or self._feed.has_committed:
+            return
+        settles = any(t.handover and t.handover.may_settle(lsn) for t in self._tables.copying())
+        moved = lsn - self._sent_lsn
+        if (
+            settles
+            or moved > IDLE_POSITION_BYTES
+            or (moved and time.monotonic() - self._sent_at > IDLE_POSITION_S)
+        ):
+            self._feed.lsn = lsn
+            await self._send(whole=True)
+
+    def _wants_copy(self) -> bool:
+        return self._tables.next_to_copy() is not None
+
+    async def _copy_turn(self) -> bool:
+        """Read the next chunk, when there is one and it is its turn. False when there is nothing to do yet."""
+        found = self._tables.next_to_copy()
+        if found is None:
+            self._release()
+            return False
+        if time.monotonic() < self._turn_ends_at:
+            return False
+        self._feed.hold = True
+        if self._feed.begin is None:
+            self._stream.pause()
+        if not self._stream.is_paused or self._feed.begin is not None:
+            return False
+        oid, tracked = found
+        began = time.monotonic()
+        try:
+            await self._copy(oid, tracked)
+        except NotYet:
+            self._out.count("snapshot_chunk_retries")
+            self._turn_ends_at = time.monotonic() + COPY_RETRY_S
+        else:
+            now = time.monotonic()
+            self._turn_ends_at = now + (now - began)
+        self._release()
+        return True
+
+    def _release(self) -> None:
+        if self._feed.hold:
+            self._feed.hold = False
+            self._stream.resume()
+
+    async def _copy(self, oid: int, tracked: Tracked) -> None:
+        """One chunk. The stream is held."""
+        if tracked.table is None:
+            self._tables.forget(oid)
+            return
+
+        def account() -> PostgresPosition:
+            self._feed.undecided.clear()
+            self._tables.began()
+            self._sent_lsn, self._sent_at = self._feed.lsn, time.monotonic()
+            return self._position(self._feed.lsn)
+
+        async def layout_of(table: Table) -> Layout:
+            columns = [(column.name, column.type_oid, column.modifier) for column in table.columns]
+            made = await self._layout(table.schema, table.name, columns, table.key)
+            await self._describe(made.schema)
+            return made
+
+        await load_types(self._query, [column.type_oid for column in tracked.table.columns], self._types)
+        try:
+            await self._copier.step(oid, tracked, self._feed.undecided, layout_of, account)
+        except Gone:
+            self._out.notice("table gone before it was copied", table=tracked.table.full_name)
+            self._tables.forget(oid)
+            return
+        gathered = self._feed.tables.get(oid.to_bytes(4))
+        if gathered is not None:
+            gathered.handover = tracked.handover
+
+    async def _layout(
+        self, schema: str, table: str, columns: Sequence[ColumnOf], key: Sequence[str]
+    ) -> Layout:
+        wanted = (schema, table, tuple(columns), tuple(key))
+        made = self._layouts.get(wanted)
+        if made is None:
+            await load_types(self._query, [oid for _, oid, _ in columns], self._types)
+            made = layout(self._out.task, schema, table, columns, key, self._types)
+            self._layouts[wanted] = made
+        return made
+
+    async def _clear_obstacle(self) -> None:
+        """Ask the server what the feed could not know, and let the stream go on."""
+        feed = self._feed
+        obstacle, feed.obstacle = feed.obstacle, None
+        match obstacle:
+            case UnknownRelation(relation):
+                await self._place(relation)
+            case UnknownOrder(table, key):
+                await self._rank(table, key)
+            case Signal(content):
+                await self._upkeep.signal(content)
+                self._hand_over()
+        repeat, feed.repeat = feed.repeat, None
+        if repeat is not None and feed.message(repeat):
+            return
+        if not (feed.hold and feed.begin is None):
+            self._stream.resume()
+
+    async def _rank(self, table: Gathered, key: Key) -> None:
+        handover = table.handover
+        tracked = self._tables.by_oid[table.relation.oid]
+        assert handover is not None
+        assert tracked.table is not None
+        query = rank_query(tracked.table, key, handover.bounds())
+        ((rank,),) = await rows(self._query, "comparing keys", query)
+        handover.learn(key, rank)
+
+    async def _place(self, relation: Relation) -> None:
+        """Rows of a relation will follow: find out what they mean, and where they go."""
+        tracked = self._tables.by_oid.get(relation.oid)
+        if tracked is None:
+            await self._refresh()
+            tracked = self._tables.by_oid.get(relation.oid)
+        if tracked is None:
+            self._feed.place(relation, None)
+            return
+        before = self._feed.tables.get(relation.oid.to_bytes(4))
+        await self._upkeep.watch_form(tracked, relation, before.relation if before is not None else None)
+        columns = [(column.name, column.type_oid, column.modifier) for column in relation.columns]
+        made = await self._layout(relation.schema, relation.table, columns, key_of(relation, tracked.table))
+        if tracked.handover is not None and tracked.table is not None:
+            await load_types(self._query, [c.type_oid for c in tracked.table.columns], self._types)
+            tracked.handover.order(sort_key(tracked.table, self._types))
+        gathered = Gathered(made.schema, relation, made.decoder, made.key_indexes, tracked.handover)
+        self._feed.place(relation, gathered)
+
+    async def _refresh(self) -> None:
+        """Bring the tables in step with the catalog."""
+        self._refresh_due = False
+        for oid in await self._upkeep.refresh(self._feed.lsn):
+            # Its name belongs to another table now, and its late changes would stand among that one's rows.
+            self._feed.tables[oid.to_bytes(4)] = None
+        self._hand_over()
+
+    def _hand_over(self) -> None:
+        """Let the feed judge changes by the copies that have begun meanwhile."""
+        for oid, tracked in self._tables.by_oid.items():
+            gathered = self._feed.tables.get(oid.to_bytes(4))
+            if gathered is not None and gathered.handover is not tracked.handover:
+                gathered.handover = tracked.handover
+
+    async def _look_after(self) -> None:
+        """Gauges, and now and then a look at the catalog."""
+        while True:
+            try:
+                await self._upkeep.gauges(self._slot)
+            except HubError as error:
+                self._failure = error
+                self._wake.set()
+                return
+            self._out.gauge("stream_wake_ups_total", self._stream.wake_ups)
+            await anyio.sleep(self._capture.refresh_interval)
+            self._refresh_due = True
+            self._wake.set()
+
+    async def _feedback(self) -> None:
+        """Tell the server what is durable: when asked, when it moved, and at least every interval."""
+        told_at, told = 0.0, -1
+        asked_at: float | None = None
+        while True:
+            now = time.monotonic()
+            durable = self._out.durable.lsn if self._out.durable is not None else 0
+            waits = any(t.handover and t.handover.is_complete for t in self._tables.copying())
+            interval = (
+                1.0
+                if (durable != told and self._feed.lsn == durable) or waits
+                else self._capture.status_interval
+            )
+            if self._reply_wanted or now - told_at >= interval:
+                self._reply_wanted = False
+                received = max(self._feed.lsn, self._idle_lsn, durable)
+                self._stream.confirm(received=received, durable=durable, wants_reply=True)
+                told_at, told = now, durable
+                asked_at = asked_at if asked_at is not None and asked_at > self._stream.received_at else now
+            silent_s = now - max(self._stream.received_at, asked_at or now)
+            if silent_s > WATCHDOG_S and not self._stream.is_paused:
+                self._failure = TransientError(f"the server has not answered for {silent_s:.0f} s")
+                self._wake.set()
+                return
+            await anyio.sleep(FEEDBACK_POLL_S)

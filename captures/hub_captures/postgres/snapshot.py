@@ -1,0 +1,246 @@
+"""Reading one chunk of a table: the rows after the cursor, and which transactions they show.
+
+Everything happens in one short transaction that sees one state of the database; between chunks nothing
+is held. The decision which changes of the stream a chunk makes superfluous is in `handover.py`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from typing import NamedTuple
+
+import msgspec
+
+from hub import cdc
+from hub.errors import HubError
+from hub.record import READ, TRUNCATE, Batch
+from hub_captures.postgres import catalog
+from hub_captures.postgres.catalog import Table
+from hub_captures.postgres.connection import Connection, execute, quoted, rows, sqlstate_of
+from hub_captures.postgres.decoder import DELIMITER, QUOTE, Decoder, copied_cells
+from hub_captures.postgres.handover import must_see
+from hub_captures.postgres.keys import row_of, values_of
+from hub_captures.postgres.layout import Layout
+from hub_captures.postgres.position import Key, Visibility
+from hub_captures.postgres.wire import CopyOut
+
+_WAL_PAGE = 8192
+_PAGE_HEADERS = (24, 40)
+_QUERY_CANCELED = "57014"
+_GONE = ("42P01", "3F000")
+
+
+class Moment(NamedTuple):
+    """What a snapshot sees, an LSN before which all of that has committed, and the server's clock."""
+
+    visibility: Visibility
+    fence: int
+    ts_ms: int
+
+
+class Piece(NamedTuple):
+    """Rows that were read. `upper` is the last key, None when the end of the table was reached."""
+
+    table: Table
+    layout: Layout
+    moment: Moment
+    lines: list[bytes]
+    bytes: int
+    upper: Key | None
+
+
+class NotYet(Exception):
+    """Some transaction that the stream has shown is still invisible: try again a little later."""
+
+
+class Gone(Exception):
+    """The table was dropped, or taken out of the publication."""
+
+
+class ChunkQuery(msgspec.Struct, frozen=True):
+    """What to read: the table, after which key, how much."""
+
+    oid: int
+    cursor: Key | None
+    where: str
+    rows_max: int
+    bytes_max: int
+
+
+LayoutOf = Callable[[Table], Awaitable[Layout]]
+
+
+_MOMENT = """select pg_current_snapshot()::text,
+  (case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_insert_lsn() end - '0/0')::bigint,
+  (extract(epoch from clock_timestamp()) * 1000)::bigint"""
+_MOMENT_BEFORE_13 = _MOMENT.replace("pg_current_snapshot", "txid_current_snapshot")
+
+
+@contextlib.asynccontextmanager
+async def _one_state(connection: Connection, must: Iterable[int]) -> AsyncIterator[Moment]:
+    """A transaction in which the database does not change. Raises NotYet when it does not see all it must."""
+    await execute(connection, "copying", "begin isolation level repeatable read read only")
+    try:
+        query = _MOMENT if connection.info.server_version >= 130000 else _MOMENT_BEFORE_13
+        ((text, fence, ts_ms),) = await rows(connection, "taking a snapshot", query)
+        visibility = Visibility.parse(text)
+        if not must_see(visibility, must):
+            raise NotYet
+        yield Moment(visibility, without_page_header(fence), ts_ms)
+    finally:
+        if not connection.closed and not connection.broken:
+            with contextlib.suppress(HubError):
+                await execute(connection, "copying", "rollback")
+
+
+async def read_chunk(
+    connection: Connection, publication: str, wanted: ChunkQuery, must: Iterable[int], layout_of: LayoutOf
+) -> Piece:
+    """The next rows in key order. Raises NotYet, Gone."""
+    async with _one_state(connection, must) as moment:
+        table = await _table(connection, publication, wanted.oid)
+        layout = await layout_of(table)
+        lines, last_row, size, is_cut = await _copy(
+            connection, _chunk_sql(table, wanted), wanted, layout.decoder
+        )
+    upper = None
+    if last_row is not None and (is_cut or len(lines) >= wanted.rows_max):
+        cells = copied_cells(last_row)
+        upper = tuple([(cells[index] or b"").decode() for index in layout.key_indexes])
+    return Piece(table, layout, moment, lines, size, upper)
+
+
+async def read_whole(
+    connection: Connection,
+    publication: str,
+    wanted: ChunkQuery,
+    must: Iterable[int],
+    layout_of: LayoutOf,
+    deliver: Callable[[Piece], Awaitable[None]],
+) -> Piece:
+    """All rows of a table without a usable key, in pieces of one state; returns the last. Raises NotYet, Gone."""
+    async with _one_state(connection, must) as moment:
+        table = await _table(connection, publication, wanted.oid)
+        layout = await layout_of(table)
+        copy = CopyOut(connection)
+        await _start(copy, _whole_sql(table, wanted))
+        lines: list[bytes] = []
+        size = 0
+        while found := await copy.rows():
+            for row in found:
+                line = line_of(row, layout.decoder)
+                lines.append(line)
+                size += len(line)
+            if size >= wanted.bytes_max:
+                await deliver(Piece(table, layout, moment, lines, size, None))
+                lines, size = [], 0
+    return Piece(table, layout, moment, lines, size, None)
+
+
+def without_page_header(lsn: int) -> int:
+    """The insert position stands behind the header of a page that is still empty; the end of the WAL that the
+    stream reports, before it. Without this an idle server would never be seen to pass a fence."""
+    return lsn - lsn % _WAL_PAGE if lsn % _WAL_PAGE in _PAGE_HEADERS else lsn
+
+
+async def _table(connection: Connection, publication: str, oid: int) -> Table:
+    found = await catalog.tables(connection, publication, oids=[oid])
+    if not found or not found[0].in_publication:
+        raise Gone
+    return found[0]
+
+
+async def _start(copy: CopyOut, query: str) -> None:
+    try:
+        await copy.start(query)
+    except HubError as error:
+        if sqlstate_of(error) in _GONE:
+            raise Gone from error
+        raise
+
+
+async def _copy(
+    connection: Connection, query: str, wanted: ChunkQuery, decoder: Decoder
+) -> tuple[list[bytes], bytes | None, int, bool]:
+    """Rows as lines, the last row as it came, bytes, and whether there would have been more."""
+    copy = CopyOut(connection)
+    await _start(copy, query)
+    lines: list[bytes] = []
+    last: bytes | None = None
+    size = 0
+    delimiter, quote, copied = DELIMITER, QUOTE, decoder.copied
+    try:
+        while found := await copy.rows():
+            for row in found:
+                line = line_of(row, decoder) if quote in row else copied(row[:-1].split(delimiter))
+                lines.append(line)
+                size += len(line)
+            last = found[-1]
+            if size >= wanted.bytes_max:
+                await copy.cancel()
+                return lines, last, size, True
+    except HubError as error:
+        # Rows come in the order of the key, so what came before a timeout is as good as a chunk.
+        if sqlstate_of(error) != _QUERY_CANCELED or not lines:
+            raise
+        return lines, last, size, True
+    return lines, last, size, False
+
+
+def line_of(row: bytes, decoder: Decoder) -> bytes:
+    """One COPY row as a JSON line."""
+    if QUOTE in row:
+        return decoder.document(copied_cells(row))
+    return decoder.copied(row[:-1].split(DELIMITER))
+
+
+def _chunk_sql(table: Table, wanted: ChunkQuery) -> str:
+    conditions = _conditions(table, wanted)
+    key = row_of(table.key)
+    if wanted.cursor is not None:
+        conditions.append(f"{key} > {values_of(wanted.cursor)}")
+    order = ", ".join([quoted(name) for name in table.key])
+    return _copy_sql(table, f"{_where(conditions)} ORDER BY {order} LIMIT {wanted.rows_max}")
+
+
+def _whole_sql(table: Table, wanted: ChunkQuery) -> str:
+    return _copy_sql(table, _where(_conditions(table, wanted)))
+
+
+def _conditions(table: Table, wanted: ChunkQuery) -> list[str]:
+    return [f"({condition})" for condition in (table.row_filter, wanted.where) if condition]
+
+
+def _where(conditions: list[str]) -> str:
+    return f" WHERE {' AND '.join(conditions)}" if conditions else ""
+
+
+def _copy_sql(table: Table, rest: str) -> str:
+
+    columns = ", ".join([quoted(column.name) for column in table.columns])
+    return (
+        f"COPY (SELECT {columns} FROM {table.sql}{rest}) TO STDOUT "
+        r"(FORMAT csv, DELIMITER E'\x02', QUOTE E'\x01', NULL E'\x03')"
+    )
+
+
+def batches_of(piece: Piece, *, truncates: bool) -> list[Batch]:
+    """The rows as a batch of reads; before it, when the collection begins anew, a truncation."""
+    shared = {
+        cdc.SCHEMA: piece.table.schema,
+        cdc.TABLE: piece.table.name,
+        cdc.LSN: piece.moment.fence,
+        cdc.TS_MS: piece.moment.ts_ms,
+        cdc.SNAPSHOT: True,
+    }
+    collection = piece.layout.schema.collection
+    made = []
+    if truncates:
+        made.append(Batch(collection, 1, ndjson=b"{}\n", ops=bytes([TRUNCATE]), shared=shared))
+    if piece.lines:
+        count = len(piece.lines)
+        made.append(
+            Batch(collection, count, ndjson=b"".join(piece.lines), ops=bytes([READ]) * count, shared=shared)
+        )
+    return made

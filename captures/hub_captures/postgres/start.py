@@ -1,0 +1,250 @@
+"""What happens before the first change is read: is this the server we know, is everything there, where do we go on?
+
+Every way in which changes could be lost without a word is looked for here, before a row is taken: PostgreSQL
+itself accepts a start before the slot's position or beyond its own WAL, and silently skips.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import anyio
+
+from hub.capture import Outlet
+from hub.errors import ConfigError, FatalError, TransientError
+from hub_captures.postgres import catalog, server
+from hub_captures.postgres.capture import PostgresCapture
+from hub_captures.postgres.catalog import Table
+from hub_captures.postgres.checks import missing_rights
+from hub_captures.postgres.connection import Connection
+from hub_captures.postgres.position import Copying, PostgresPosition, lsn_text
+from hub_captures.postgres.server import Identity, Publication, Slot
+from hub_captures.postgres.tables import Tables, restored
+from hub_captures.postgres.upkeep import choose, copying_of, member_of
+
+WAIT_NOTICE_S = 5.0
+"""How often it is said what the creation of a slot is waiting for."""
+LEFT_OVER_RETRY_S = 5.0
+
+
+class Prepared(NamedTuple):
+    """Where a run begins."""
+
+    identity: Identity
+    publication: str
+    slot: str
+    lsn: int
+    xids: tuple[int, ...]
+    tables: Tables
+
+
+async def prepare(
+    capture: PostgresCapture,
+    resume: PostgresPosition | None,
+    out: Outlet[PostgresPosition],
+    query: Connection,
+    wire: Connection,
+) -> Prepared | None:
+    """Check, make what is missing, and say where to begin. None when a source that is read once was read."""
+    if resume is not None and resume.done:
+        return None
+    problems = [finding for finding in await missing_rights(query) if not finding.ok]
+    if problems:
+        raise FatalError("; ".join(f"{finding.what}: {finding.cure}" for finding in problems))
+    identity = await server.identify(query, wire)
+    slot_name, publication_name = capture.slot_name(out.task), capture.publication_name(out.task)
+    slot = await server.slot_of(query, slot_name)
+    publication = await server.publication_of(query, publication_name)
+    replace = False
+    if resume is not None:
+        flushed = await server.flushed_lsn(query)
+        if gap := find_gap(resume, identity, slot_name, slot, publication, flushed):
+            if capture.on_gap == "stop":
+                raise FatalError(f"{gap}. Set on_gap: resnapshot to read all tables again")
+            out.notice(f"{gap}; all tables are read again")
+            out.count("resnapshots")
+            resume, replace = None, True
+    if slot is not None and slot.active_pid is not None:
+        raise TransientError(
+            f"the slot {slot_name} is in use by the connection with pid {slot.active_pid}; "
+            "another hub may be running with the same task name and database",
+            retry_after_s=LEFT_OVER_RETRY_S,
+        )
+    found = await catalog.tables(query, publication_name, roots_only=capture.is_managed)
+    if publication is None and not capture.is_managed:
+        raise FatalError(
+            f"there is no publication {publication_name!r}: CREATE PUBLICATION … FOR TABLE …, "
+            "or leave the option out and hub makes one"
+        )
+    chosen = choose(capture, found)
+    _require_named(capture, chosen, found)
+    if resume is None:
+        return await _begin(capture, out, query, wire, identity, slot, publication, chosen, replace=replace)
+    if capture.is_managed:
+        await _bring_in_step(capture, query, publication_name, chosen, found)
+    tables = restored(resume, chosen)
+    if capture.snapshot == "always":
+        for table in chosen:
+            if table.oid in tables.by_oid:
+                tables.recopy(table.oid, Copying(replace=True))
+    return Prepared(identity, publication_name, slot_name, resume.lsn, resume.xids, tables)
+
+
+def find_gap(
+    resume: PostgresPosition,
+    identity: Identity,
+    slot_name: str,
+    slot: Slot | None,
+    publication: Publication | None,
+    flushed_lsn: int,
+) -> str | None:
+    """Why the changes after a position can not be had from this server; None when they can."""
+    if resume.system_id != identity.system_id:
+        return (
+            f"this is another server: the position was taken on system {resume.system_id}, "
+            f"this is {identity.system_id}"
+        )
+    if resume.database_oid != identity.database_oid:
+        return (
+            f"this is another database than the position was taken in, though also called {identity.database}"
+        )
+    if resume.slot != slot_name:
+        return f"the position belongs to the slot {resume.slot}, and the slot is now to be {slot_name}"
+    if slot is None:
+        return f"the slot {slot_name} is gone, and with it the changes since {lsn_text(resume.lsn)}"
+    if slot.plugin != "pgoutput" or slot.database != identity.database:
+        return f"the slot {slot_name} is one of {slot.plugin} in the database {slot.database}"
+    if slot.wal_status == "lost" or slot.invalidation:
+        why = slot.invalidation or "its WAL was removed, see max_slot_wal_keep_size"
+        return f"the slot {slot_name} was invalidated ({why})"
+    if slot.confirmed_lsn > resume.lsn:
+        return (
+            f"the slot {slot_name} has been read up to {lsn_text(slot.confirmed_lsn)}, beyond the position "
+            f"{lsn_text(resume.lsn)}: the changes between are lost. It was made anew, or somebody else reads from it"
+        )
+    if flushed_lsn < resume.lsn:
+        return (
+            f"the server is behind the position: its WAL ends at {lsn_text(flushed_lsn)}, the position is "
+            f"{lsn_text(resume.lsn)}. It was restored from a backup, or a standby behind was promoted"
+        )
+    if publication is None:
+        return "the publication is gone, and changes made without it are not sent"
+    return None
+
+
+def _require_named(capture: PostgresCapture, chosen: list[Table], found: list[Table]) -> None:
+    """Every table that is named without a pattern must be there."""
+    names = {table.full_name for table in chosen}
+    all_names = {table.full_name: table for table in found}
+    missing = []
+    for options in capture.patterns:
+        if options.name in names or any(sign in options.name for sign in "*?["):
+            continue
+        if options.name not in all_names:
+            missing.append(f"{options.name}: there is no such table, or it is a partition or a view")
+        elif all_names[options.name].persistence != "p":
+            missing.append(
+                f"{options.name} is unlogged, so its changes never reach the WAL: ALTER TABLE … SET LOGGED"
+            )
+        else:
+            missing.append(
+                f"{options.name} is not in the publication: ALTER PUBLICATION … ADD TABLE {options.name}"
+            )
+    if missing:
+        raise ConfigError("tables: " + "; ".join(missing))
+
+
+async def _begin(
+    capture: PostgresCapture,
+    out: Outlet[PostgresPosition],
+    query: Connection,
+    wire: Connection,
+    identity: Identity,
+    slot: Slot | None,
+    publication: Publication | None,
+    chosen: list[Table],
+    *,
+    replace: bool,
+) -> Prepared:
+    """The first run: the publication, then the slot, so that no change comes before the publication is."""
+    slot_name, publication_name = capture.slot_name(out.task), capture.publication_name(out.task)
+    if capture.is_managed:
+        if publication is None:
+            await server.create_publication(
+                query, publication_name, [member_of(capture, table) for table in chosen]
+            )
+        else:
+            await _bring_in_step(capture, query, publication_name, chosen, chosen)
+    if slot is not None and (capture.slot is None or slot.wal_status == "lost" or replace):
+        # Left by a run whose first position never became durable, or no longer of use.
+        await server.drop_slot(query, slot_name)
+        slot = None
+    if slot is None:
+        lsn = await _create_slot(capture, out, query, wire, slot_name)
+    else:
+        horizon = await server.slot_horizon_age(query, slot_name)
+        if publication is not None and horizon is not None and publication.transaction_age <= horizon:
+            raise FatalError(
+                f"the publication {publication_name} may be younger than the slot {slot_name}; changes made "
+                f"before it are skipped silently. SELECT pg_drop_replication_slot('{slot_name}') and start again"
+            )
+        lsn = slot.confirmed_lsn
+    chosen = choose(capture, await catalog.tables(query, publication_name, roots_only=capture.is_managed))
+    tables = Tables()
+    for table in chosen:
+        tables.track(table, copying_of(capture, table, replace=replace))
+    await out.send(
+        [],
+        tables.position(identity.system_id, identity.timeline, identity.database_oid, slot_name, lsn, ()),
+    )
+    return Prepared(identity, publication_name, slot_name, lsn, (), tables)
+
+
+async def _create_slot(
+    capture: PostgresCapture,
+    out: Outlet[PostgresPosition],
+    query: Connection,
+    wire: Connection,
+    slot_name: str,
+) -> int:
+    """Make the slot, and while that waits for open transactions, say for which."""
+
+    async def say() -> None:
+        while True:
+            await anyio.sleep(WAIT_NOTICE_S)
+            for writer in await server.open_writers(query):
+                out.notice(
+                    "the slot waits for an open transaction to end",
+                    pid=writer.pid,
+                    age_s=round(writer.age_s),
+                    user=writer.user,
+                    application=writer.application,
+                )
+
+    made: list[int] = []
+    async with anyio.create_task_group() as group:
+        group.start_soon(say)
+        made.append(
+            await server.create_slot(wire, slot_name, two_phase=capture.two_phase, failover=capture.failover)
+        )
+        group.cancel_scope.cancel()
+    return made[0]
+
+
+async def _bring_in_step(
+    capture: PostgresCapture,
+    query: Connection,
+    publication_name: str,
+    chosen: list[Table],
+    found: list[Table],
+) -> None:
+    """Let the managed publication hold the tables that are wanted, and no other."""
+    wanted = {table.oid for table in chosen}
+    surplus = [table for table in found if table.in_publication and table.oid not in wanted]
+    missing = [table for table in chosen if not table.in_publication]
+    if surplus:
+        await server.remove_from_publication(query, publication_name, surplus)
+    if missing:
+        await server.add_to_publication(
+            query, publication_name, [member_of(capture, table) for table in missing]
+        )
