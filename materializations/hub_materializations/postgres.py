@@ -1,0 +1,353 @@
+"""PostgreSQL as a destination: COPY into a temporary table and INSERT … ON CONFLICT, exactly once.
+
+The hard thing is an older writer that hangs with locks on the rows: it cannot commit any more once the
+fence is raised, but it could make the new one wait for ever. So its connection is ended first.
+
+Rows travel as text: msgspec writes each as a JSON array, which is a line of CSV once the brackets are
+off, so Python touches no cell. Small batches go through one prepared statement in a pipeline instead.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from functools import cached_property
+from hashlib import sha256
+from typing import Annotated, Any, ClassVar, Literal
+
+import anyio
+import anyio.to_thread
+import psycopg
+from msgspec import Meta
+from psycopg import errors as pg
+from psycopg.conninfo import conninfo_to_dict
+
+from hub.capture import Finding
+from hub.errors import FatalError, TransientError
+from hub.materialization import BindingSpec, Delivery, Materialization
+from hub.record import TaskName
+from hub.spec import Duration, Secret
+
+from .sql import statements
+from .sql.binding import SqlBinding
+from .sql.csv_text import csv_text
+from .sql.dialect import Dialect, ExistingColumn, ExistingTable, TableName
+from .sql.driver import Refused
+from .sql.layout import Layout
+from .sql.postgres_types import dialect_of
+from .sql.reduce import Load
+from .sql.sink import SqlSink
+
+ROWS_SMALL = 100
+"""Up to here rows go through a prepared statement: no staging table, one round trip."""
+
+COPY_CHUNK_BYTES = 1 << 20
+
+JsonType = Literal["json", "jsonb"]
+
+
+class PostgresMaterialization(Materialization, frozen=True, kw_only=True):
+    """Keeps tables of a PostgreSQL database in step, exactly once."""
+
+    summary: ClassVar[str] = "Tables of a PostgreSQL database"
+    binding_type: ClassVar[type[BindingSpec]] = SqlBinding
+    delivery: ClassVar[Delivery] = "exactly once"
+    needs_schema: ClassVar[bool] = True
+
+    dsn: Annotated[
+        Secret,
+        Meta(
+            description="Where and as whom to connect: `postgresql://user:password@host/database`, or `host=… dbname=…`."
+        ),
+    ]
+    schema: Annotated[
+        str,
+        Meta(
+            description="The schema of tables whose binding names none. It is made when there is none.",
+            min_length=1,
+        ),
+    ] = "public"
+    json_type: Annotated[
+        JsonType,
+        Meta(
+            description="The type of new columns for JSON. `json` keeps a document's text to the letter; `jsonb` can "
+            "be indexed and compared, and drops repeated keys, the order of keys and cannot hold `\\u0000`."
+        ),
+    ] = "json"
+    connect_timeout: Annotated[Duration, Meta(description="How long to wait for a connection.")] = Duration(
+        10
+    )
+    lock_timeout: Annotated[
+        Duration,
+        Meta(
+            description="How long to wait for a lock that somebody else holds before the transaction is tried anew."
+        ),
+    ] = Duration(30)
+
+    @cached_property
+    def _careful(self) -> set[TaskName]:
+        return set()
+
+    async def check(self, task: TaskName) -> Sequence[Finding]:
+        return await anyio.to_thread.run_sync(self._check)
+
+    def _check(self) -> Sequence[Finding]:
+        try:
+            driver = self._connect()
+        except (FatalError, TransientError) as error:
+            return [Finding(False, str(error), "see that the server runs and the dsn is right")]
+        with contextlib.closing(driver):
+            user, database, create, exists, usable = driver.fetch(
+                "SELECT current_user::text, current_database()::text, "
+                "has_database_privilege(current_database(), 'CREATE'), "
+                "EXISTS (SELECT FROM pg_namespace WHERE nspname = $1), "
+                "coalesce((SELECT has_schema_privilege(oid, 'CREATE') FROM pg_namespace WHERE nspname = $1), false)",
+                (self.schema,),
+            )[0]
+        quoted = driver.dialect.quoted
+        found = [Finding(True, f"connected to {database} as {user}")]
+        if exists and not usable:
+            found.append(
+                Finding(
+                    False,
+                    f"{user} may not make tables in the schema {self.schema}",
+                    f"GRANT USAGE, CREATE ON SCHEMA {quoted(self.schema)} TO {quoted(user)}",
+                )
+            )
+        elif not exists and not create:
+            found.append(
+                Finding(
+                    False,
+                    f"the schema {self.schema} does not exist and {user} may not make it",
+                    f"CREATE SCHEMA {quoted(self.schema)} AUTHORIZATION {quoted(user)}",
+                )
+            )
+        else:
+            found.append(Finding(True, f"may make tables in the schema {self.schema}"))
+        return found
+
+    @asynccontextmanager
+    async def open(self, task: TaskName) -> AsyncIterator[SqlSink]:
+        driver = await anyio.to_thread.run_sync(self._connect, task)
+        try:
+            yield SqlSink(driver, task, self._careful)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(driver.close)
+
+    def _connect(self, task: str = "check") -> _Driver:
+        try:
+            place = conninfo_to_dict(self.dsn.reveal())
+        except psycopg.ProgrammingError as error:
+            raise FatalError("the dsn is not one that libpq understands") from error
+        where = f"{place.get('host', 'localhost')}:{place.get('port', 5432)}/{place.get('dbname', '')}"
+        with _mapped(where):
+            connection = psycopg.connect(
+                self.dsn.reveal(),
+                autocommit=True,
+                cursor_factory=psycopg.RawCursor,
+                connect_timeout=max(int(self.connect_timeout), 1),
+                application_name=f"hub {task}"[:60],
+                keepalives_idle=30,
+                keepalives_interval=10,
+                keepalives_count=3,
+                tcp_user_timeout=60_000,
+            )
+            connection.execute(
+                "SELECT set_config('lock_timeout', $1, false), set_config('TimeZone', 'UTC', false), "
+                "set_config('DateStyle', 'ISO, MDY', false), set_config('IntervalStyle', 'iso_8601', false), "
+                "set_config('client_min_messages', 'warning', false), set_config('synchronous_commit', 'on', false)",
+                (str(int(self.lock_timeout * 1000)),),
+            )
+        return _Driver(connection, where, self.schema, dialect_of(self.json_type))
+
+
+class _Driver:
+    """One connection to PostgreSQL. See `hub_materializations.sql.driver.Driver`."""
+
+    def __init__(
+        self, connection: psycopg.Connection[Any], where: str, schema: str, dialect: Dialect
+    ) -> None:
+        self._connection = connection
+        self._where = where
+        self.dialect = dialect
+        self.default_schema: str | None = schema
+        pid = connection.info.backend_pid
+        with _mapped(where):
+            row = connection.execute(
+                "SELECT backend_start::text FROM pg_stat_activity WHERE pid = $1", (pid,)
+            ).fetchone()
+        self.holder = f"{pid} {row[0] if row else ''}"
+
+    def execute(self, statement: str, parameters: Sequence[Any] = ()) -> int:
+        with _mapped(self._where):
+            return self._connection.execute(statement.encode(), parameters).rowcount
+
+    def fetch(self, statement: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        with _mapped(self._where):
+            return self._connection.execute(statement.encode(), parameters).fetchall()
+
+    def existing(self, table: TableName) -> ExistingTable | None:
+        found = self.fetch(
+            "SELECT c.oid, c.relkind IN ('r', 'p', 'f') FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
+            "WHERE n.nspname = $1 AND c.relname = $2",
+            (table.schema, table.table),
+        )
+        if not found:
+            return None
+        ((oid, is_table),) = found
+        if not is_table:
+            return ExistingTable((), is_view=True)
+        columns = self.fetch(
+            "SELECT attname::text, format_type(atttypid, atttypmod), NOT attnotnull, atthasdef OR attidentity <> '', "
+            "attgenerated <> '' OR attidentity = 'a' FROM pg_attribute "
+            "WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped ORDER BY attnum",
+            (oid,),
+        )
+        uniques = self.fetch(
+            "SELECT array_agg(a.attname::text ORDER BY k.place) FROM pg_index i, "
+            "unnest(i.indkey::int2[]) WITH ORDINALITY k (number, place) "
+            "LEFT JOIN pg_attribute a ON a.attrelid = $1 AND a.attnum = k.number "
+            "WHERE i.indrelid = $1 AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indimmediate "
+            "AND i.indexprs IS NULL AND k.place <= i.indnkeyatts "
+            "GROUP BY i.indexrelid, i.indisprimary ORDER BY i.indisprimary DESC, i.indexrelid",
+            (oid,),
+        )
+        return ExistingTable(
+            tuple(ExistingColumn(*column) for column in columns), tuple(tuple(names) for (names,) in uniques)
+        )
+
+    def spellings(self, table: TableName) -> list[str]:
+        return []
+
+    def make_schema(self, schema: str) -> None:
+        if not self.fetch("SELECT FROM pg_namespace WHERE nspname = $1", (schema,)):
+            self.execute(f"CREATE SCHEMA IF NOT EXISTS {self.dialect.quoted(schema)}")
+
+    def take_over(self, holder: str) -> None:
+        pid, _, started = holder.partition(" ")
+        self.fetch(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
+            "WHERE pid = $1::int AND backend_start::text = $2 AND usename = current_user AND pid <> pg_backend_pid()",
+            (pid, started),
+        )
+
+    def insert(self, layout: Layout, load: Load) -> None:
+        if len(load.rows) <= ROWS_SMALL:
+            self._many(statements.insert_row(self.dialect, layout.table, layout.names), load)
+        else:
+            self._copy(layout.table.sql(self.dialect), layout.names, load)
+
+    def upsert(self, layout: Layout, load: Load, set_: Sequence[str]) -> None:
+        table, names, key = layout.table, layout.names, layout.key_names
+        if len(load.rows) <= ROWS_SMALL:
+            self._many(statements.upsert_row(self.dialect, table, names, key, set_), load)
+            return
+        relation = self._stage(layout, names, load)
+        self.execute(statements.upsert_from(self.dialect, table, names, key, set_, relation))
+
+    def delete(self, layout: Layout, load: Load) -> None:
+        key = layout.key_names
+        if len(load.rows) <= ROWS_SMALL:
+            self._many(statements.delete_row(self.dialect, layout.table, key), load)
+            return
+        relation = self._stage(layout, key, load)
+        self.execute(statements.delete_from(self.dialect, layout.table, key, relation))
+
+    def mark(self, layout: Layout, load: Load, column: str) -> None:
+        key = layout.key_names
+        if len(load.rows) <= ROWS_SMALL:
+            turned = Load([(row[-1], *row[:-1]) for row in load.rows], load.origin)
+            self._many(statements.mark_row(self.dialect, layout.table, key, column), turned)
+            return
+        relation = self._stage(layout, (*key, column), load)
+        self.execute(statements.mark_from(self.dialect, layout.table, key, column, relation))
+
+    def probe(self, layout: Layout, load: Load) -> None:
+        raise AssertionError("PostgreSQL has savepoints")
+
+    def _many(self, statement: str, load: Load) -> None:
+        """One statement a row, prepared, all in one round trip. Cells are text that the server reads."""
+        rows = [tuple(map(_text, row)) for row in load.rows]
+        with _mapped(self._where), self._connection.cursor() as cursor:
+            cursor.executemany(statement.encode(), rows)
+
+    def _stage(self, layout: Layout, names: tuple[str, ...], load: Load) -> str:
+        """The rows in a temporary table with the types of the target. Returns its name."""
+        columns = [(column.name, column.type) for column in layout.columns if column.name in names]
+        stage = f"hub_stage_{sha256(repr((layout.table, columns)).encode()).hexdigest()[:16]}"
+        self.execute(
+            f"CREATE TEMPORARY TABLE IF NOT EXISTS {stage} ON COMMIT DELETE ROWS AS "
+            f"SELECT {self.dialect.listed(names)} FROM {layout.table.sql(self.dialect)} LIMIT 0"
+        )
+        self.execute(f"TRUNCATE {stage}")
+        self._copy(stage, names, load)
+        return stage
+
+    def _copy(self, target: str, names: tuple[str, ...], load: Load) -> None:
+        text = csv_text(load.rows)
+        statement = (
+            f"COPY {target} ({self.dialect.listed(names)}) FROM STDIN "
+            "(FORMAT csv, NULL 'null', QUOTE '\"', ESCAPE '\\', ENCODING 'UTF8')"
+        )
+        with (
+            _mapped(self._where),
+            self._connection.cursor() as cursor,
+            cursor.copy(statement.encode()) as copy,
+        ):
+            for start in range(0, len(text), COPY_CHUNK_BYTES):
+                copy.write(text[start : start + COPY_CHUNK_BYTES])
+
+    def interrupt(self) -> None:
+        self._connection.cancel()
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+def _text(value: Any) -> str | None:
+    if value is None or type(value) is str:
+        return value
+    if value is True:
+        return "true"
+    if value is False:
+        return "false"
+    return str(value)
+
+
+_PASSING = (
+    pg.OperatorIntervention,
+    pg.LockNotAvailable,
+    pg.TransactionRollback,
+    pg.InsufficientResources,
+    pg.SystemError,
+    psycopg.errors.ConnectionException,
+    pg.ReadOnlySqlTransaction,
+)
+
+
+@contextmanager
+def _mapped(where: str) -> Iterator[None]:
+    """psycopg's errors as ours, without the values that its details repeat."""
+    try:
+        yield
+    except (pg.DataError, pg.IntegrityError, pg.ProgramLimitExceeded, pg.CheckViolation) as error:
+        raise Refused(_message(error)) from error
+    except _PASSING as error:
+        raise TransientError(f"{where}: {_message(error)}") from error
+    except psycopg.OperationalError as error:
+        fatal = isinstance(error, (pg.InvalidAuthorizationSpecification, pg.InvalidCatalogName)) or any(
+            text in str(error) for text in ("authentication failed", "does not exist", "no pg_hba.conf entry")
+        )
+        raise (FatalError if fatal else TransientError)(f"{where}: {_message(error)}") from error
+    except psycopg.InterfaceError as error:
+        raise TransientError(f"{where}: {_message(error)}") from error
+    except psycopg.Error as error:
+        raise FatalError(f"{where}: {_message(error)}") from error
+
+
+def _message(error: psycopg.Error) -> str:
+    text = error.diag.message_primary or str(error).partition("\n")[0]
+    context = error.diag.column_name or error.diag.constraint_name
+    return f"{text} ({context})" if context and context not in text else text

@@ -1,0 +1,118 @@
+"""What sets one SQL database apart from another, as data.
+
+What a database can and cannot do is said here once. The pure planning functions read it; a driver
+only carries statements and rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+from hub.schema import ColumnType
+from hub.schema.types import Kind
+
+from .names import quoted
+
+Upsert = Literal["merge", "on_conflict", "on_duplicate_key"]
+
+
+class Converter(NamedTuple):
+    """Turns a document's value into what the database reads. Raises ValueError with what is wrong with it.
+
+    `needle` is text that a batch must hold for any of its values to need this; None is always.
+    """
+
+    convert: Callable[[Any], Any]
+    needle: bytes | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dialect:
+    """One database: its types, its spelling, its limits."""
+
+    name: str
+    sql_type: Callable[[ColumnType], str]
+    """The type of a new column, as the catalog of the database will spell it."""
+    column_type: Callable[[str], ColumnType | None]
+    """What a column of this type can hold; None for a type that only its own database knows."""
+    key_type: Callable[[ColumnType], str]
+    """Like `sql_type`, for a column of the key."""
+    converts: Callable[[ColumnType, ColumnType], bool]
+    """Whether a column can be altered from one type to the other in place, keeping its values."""
+    converted: Callable[[str, ColumnType, ColumnType], str] = lambda column, _from, _to: column
+    """The expression that turns a column's old value into the new type's."""
+    converters: Mapping[Kind, Converter] = field(default_factory=dict)
+    converter_of_array: Callable[[ColumnType], Converter | None] = lambda _type: None
+    upsert: Upsert = "on_conflict"
+    primary_key: bool = True
+    """Declare the key, and require it of tables that are there already. Without, a merge joins."""
+    quote: str = '"'
+    parameter: str = "?"
+    """How a parameter is written; `{n}` is its number, from 1."""
+    name_bytes_max: int | None = None
+    folds_case: bool = False
+    holds_nul: bool = True
+    """Whether text may hold the character U+0000."""
+    ddl_in_transaction: bool = True
+    savepoints: bool = True
+    """Without, a refused statement takes the whole transaction with it."""
+    alter_type: str = "ALTER TABLE {table} ALTER COLUMN {column} TYPE {type} USING {value}"
+    drop_not_null: str = "ALTER TABLE {table} ALTER COLUMN {column} DROP NOT NULL"
+    cursor_types: tuple[str, str, str] = ("text", "bigint", "text")
+    """Types of the cursor table: of its key, of numbers, of texts."""
+
+    def quoted(self, name: str) -> str:
+        found = quoted(name, self.quote)
+        # A driver that formats with % sees every % of a statement, also those in names.
+        return found.replace("%", "%%") if self.parameter == "%s" else found
+
+    def listed(self, names: tuple[str, ...]) -> str:
+        """Quoted names, with commas."""
+        return ", ".join(map(self.quoted, names))
+
+    def parameter_at(self, number: int) -> str:
+        """The parameter of this number, from 1."""
+        return self.parameter.format(n=number)
+
+    def parameters(self, count: int) -> str:
+        return ", ".join(map(self.parameter_at, range(1, count + 1)))
+
+
+@dataclass(frozen=True, slots=True)
+class TableName:
+    """Where a table is. `schema` is None where the database has none or its default is meant."""
+
+    schema: str | None
+    table: str
+
+    def __str__(self) -> str:
+        return f"{self.schema}.{self.table}" if self.schema else self.table
+
+    def sql(self, dialect: Dialect) -> str:
+        if self.schema is None:
+            return dialect.quoted(self.table)
+        return f"{dialect.quoted(self.schema)}.{dialect.quoted(self.table)}"
+
+
+class ExistingColumn(NamedTuple):
+    """A column as the catalog of the database describes it. `type` is spelled as `Dialect.sql_type` spells."""
+
+    name: str
+    type: str
+    nullable: bool = True
+    has_default: bool = False
+    generated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ExistingTable:
+    """A table that is there. `uniques` are the column sets that the database keeps unique, the primary key first."""
+
+    columns: tuple[ExistingColumn, ...]
+    uniques: tuple[tuple[str, ...], ...] = ()
+    is_view: bool = False
+
+    def column(self, name: str) -> ExistingColumn | None:
+        return next((column for column in self.columns if column.name == name), None)

@@ -1,0 +1,81 @@
+"""The thin I/O of one dialect: a connection that runs statements and takes rows in bulk.
+
+Calls block and come from one thread at a time; `interrupt` alone may come from another. A driver maps
+its library's errors: `Refused` for what concerns the rows at hand, else one of `hub.errors`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from .dialect import Dialect, ExistingTable, TableName
+from .layout import Layout
+from .reduce import Load
+
+
+class Refused(Exception):
+    """The database refuses the values of a statement, not the statement."""
+
+
+class Driver(Protocol):
+    """An open connection."""
+
+    dialect: Dialect
+    default_schema: str | None
+    """The schema of tables and of the cursors where nothing else is said; None: the connection's."""
+
+    holder: str
+    """What identifies this connection to `take_over`."""
+
+    def execute(self, statement: str, parameters: Sequence[Any] = ()) -> int:
+        """Run one statement. Returns the number of rows it touched."""
+        ...
+
+    def fetch(self, statement: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """Run one query."""
+        ...
+
+    def existing(self, table: TableName) -> ExistingTable | None:
+        """The table as the catalog of the database has it, seen from the open transaction."""
+        ...
+
+    def spellings(self, table: TableName) -> list[str]:
+        """The tables whose names the database does not tell from this one, such as those in other case."""
+        ...
+
+    def make_schema(self, schema: str) -> None:
+        """Make sure that a schema is there."""
+        ...
+
+    def take_over(self, holder: str) -> None:
+        """End the connection of the task's last writer, so that its locks are not waited for."""
+        ...
+
+    def insert(self, layout: Layout, load: Load) -> None:
+        """Add rows."""
+        ...
+
+    def upsert(self, layout: Layout, load: Load, set_: Sequence[str]) -> None:
+        """Add rows, or set the columns `set_` of those that are there."""
+        ...
+
+    def delete(self, layout: Layout, load: Load) -> None:
+        """Delete by the key, which is all that the rows hold."""
+        ...
+
+    def mark(self, layout: Layout, load: Load, column: str) -> None:
+        """Set `column`, which follows the key in the rows, where it is not set yet."""
+        ...
+
+    def probe(self, layout: Layout, load: Load) -> None:
+        """See whether the values fit, outside the transaction. Only asked where there are no savepoints."""
+        ...
+
+    def interrupt(self) -> None:
+        """Cut the running statement short. From any thread."""
+        ...
+
+    def close(self) -> None:
+        """Roll back what is open and close."""
+        ...

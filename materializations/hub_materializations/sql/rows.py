@@ -1,0 +1,365 @@
+"""A batch as rows of one layout: decoded once, checked record by record, in the order of its columns.
+
+The hard thing is speed with exactness. Documents are decoded in C straight into a class generated
+for the layout, with the types of its columns, so that a value that does not fit is found here and
+named; numbers keep their text where the column keeps it (JSON columns get the very text of the
+source). Python touches single cells only in columns that need converting.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from decimal import Decimal, InvalidOperation
+from functools import cached_property
+from operator import attrgetter, itemgetter
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Raw
+
+from hub import cdc
+from hub.materialization import Rejected
+from hub.record import OPERATIONS, Batch
+from hub.schema import ColumnType
+
+from .dialect import Converter, Dialect
+from .layout import Layout, LayoutColumn
+from .names import decodable, hashed
+
+Row = tuple[Any, ...]
+
+_NUL = b"\\u0000"
+_OBJECT: msgspec.json.Decoder[dict[str, Raw]] = msgspec.json.Decoder(dict[str, Raw])
+
+
+class Codec:
+    """Reads batches as rows of one layout of one dialect."""
+
+    def __init__(self, layout: Layout, dialect: Dialect) -> None:
+        self.layout = layout
+        self._dialect = dialect
+        self._fields = [column for column in layout.columns if column.origin == "field"]
+        self._converters = {
+            index: converter
+            for index, column in enumerate(layout.columns)
+            if (converter := _converter(column, dialect)) is not None
+        }
+        self._extras = [(i, column) for i, column in enumerate(layout.columns) if column.origin != "field"]
+        self._renamed = {
+            column.path[0]: _legal(column.path[0]) for column in self._fields if not decodable(column.path[0])
+        }
+        self._nested = any(len(column.path) > 1 for column in self._fields)
+        self._strict = msgspec.json.Decoder(_row_class(self._fields, strict=True))
+        self._get: Callable[[Any], Row] = _cells(self._fields) if self._nested else msgspec.structs.astuple
+        key = [i for i, column in enumerate(layout.columns) if column.in_key]
+        self.key_indexes = key
+        self._key_of: Callable[[Row], Any] = itemgetter(*key) if key else lambda row: None
+        self._key_attributes = (
+            attrgetter(*(_attribute(self._fields, layout.columns[i]) for i in key)) if key else None
+        )
+        self._canonical = {
+            position: canonical
+            for position, i in enumerate(key)
+            if (canonical := _CANONICAL.get(layout.columns[i].wanted.kind)) is not None
+        }
+        folded = {column.path[0].casefold() for column in self._fields}
+        self._plain = (
+            not self._extras and not self._nested and not self._renamed and len(folded) == len(self._fields)
+        )
+
+    @cached_property
+    def _tolerant(self) -> msgspec.json.Decoder[Any]:
+        return msgspec.json.Decoder(_row_class(self._fields, strict=False))
+
+    def read(self, batch: Batch) -> Rows:
+        """The rows of a batch. Raises `Rejected` with every record that does not fit the layout."""
+        plain = self._plain and not self._active(batch.ndjson)
+        if self._renamed:
+            batch = self._with_legal_names(batch)
+        text = batch.ndjson
+        try:
+            structs = self._strict.decode_lines(text)
+        except msgspec.DecodeError:
+            structs = self._read_tolerantly(batch)
+            plain = False
+        assert len(structs) == batch.count, "as many documents as records"
+        if not self._dialect.holds_nul and _NUL in text:
+            self._check_nul(structs)
+        return Rows(self, batch, structs, plain=plain)
+
+    def _with_legal_names(self, batch: Batch) -> Batch:
+        """The same documents with other names for the fields whose names the decoder cannot be told."""
+        lines: list[bytes] = []
+        reasons: dict[int, str] = {}
+        for index, line in enumerate(batch.lines()):
+            try:
+                fields = _OBJECT.decode(line)
+            except msgspec.DecodeError as error:
+                reasons[index] = self._explained(str(error))
+                continue
+            lines.append(
+                msgspec.json.encode({self._renamed.get(name, name): cell for name, cell in fields.items()})
+            )
+        if reasons:
+            raise Rejected(reasons)
+        return Batch.of_lines(
+            batch.collection, lines, ops=batch.ops, shared=batch.shared, columns=batch.columns
+        )
+
+    def _read_tolerantly(self, batch: Batch) -> list[Any]:
+        try:
+            return self._tolerant.decode_lines(batch.ndjson)
+        except msgspec.DecodeError:
+            reasons: dict[int, str] = {}
+            for index, line in enumerate(batch.lines()):
+                try:
+                    self._tolerant.decode(line)
+                except msgspec.DecodeError as error:
+                    reasons[index] = self._explained(str(error))
+            raise Rejected(reasons) from None
+
+    def _explained(self, message: str) -> str:
+        return f"does not fit table {self.layout.table}: {message[:1].lower()}{message[1:]}"
+
+    def _check_nul(self, structs: Sequence[Any]) -> None:
+        reasons: dict[int, str] = {}
+        for index, struct in enumerate(structs):
+            for column, cell in zip(self._fields, self._get(struct), strict=True):
+                if (isinstance(cell, str) and "\0" in cell) or (
+                    isinstance(cell, Raw) and _NUL in bytes(cell)
+                ):
+                    reasons[index] = (
+                        f"field {column.label} holds the character U+0000, which {self._dialect.name} text cannot"
+                    )
+        if reasons:
+            raise Rejected(reasons)
+
+    def tuples(self, structs: Sequence[Any], batch: Batch) -> list[Row]:
+        """The structs as rows in the layout's order, converted."""
+        rows = list(map(self._get, structs))
+        active = self._active(batch.ndjson)
+        if not (active or self._extras) or not rows:
+            return rows
+        columns: list[Any] = list(zip(*rows, strict=True))
+        for index, converter in active.items():
+            columns[index] = self._converted(columns[index], converter.convert, self.layout.columns[index])
+        for index, column in self._extras:
+            columns.insert(index, _extra_values(column, batch))
+        return list(zip(*columns, strict=True))
+
+    def _active(self, text: bytes) -> dict[int, Converter]:
+        """The converters that these documents need, by column."""
+        return {i: c for i, c in self._converters.items() if c.needle is None or c.needle in text}
+
+    def _converted(
+        self, values: Sequence[Any], convert: Callable[[Any], Any], column: LayoutColumn
+    ) -> list[Any]:
+        try:
+            return [None if value is None else convert(value) for value in values]
+        except ValueError:
+            reasons: dict[int, str] = {}
+            for index, value in enumerate(values):
+                try:
+                    convert(value) if value is not None else None
+                except ValueError as error:
+                    reasons[index] = f"field {column.label}: {error}"
+            raise Rejected(reasons) from None
+
+    def keys(self, structs: Sequence[Any]) -> list[Any]:
+        """What tells the rows' keys apart: equal exactly when the database holds them equal."""
+        assert self._key_attributes is not None
+        keys = list(map(self._key_attributes, structs))
+        if not self._canonical:
+            return keys
+        if len(self.key_indexes) == 1:
+            return list(map(self._canonical[0], keys))
+        columns = list(zip(*keys, strict=True))
+        for position, canonical in self._canonical.items():
+            columns[position] = tuple(map(canonical, columns[position]))
+        return list(zip(*columns, strict=True))
+
+    def key_row(self, row: Row) -> Row:
+        """The key's cells of a row, in the layout's order."""
+        found = self._key_of(row)
+        return found if len(self.key_indexes) > 1 else (found,)
+
+
+class Rows:
+    """The rows of one batch. Tuples are made when somebody needs them."""
+
+    def __init__(self, codec: Codec, batch: Batch, structs: Sequence[Any], *, plain: bool) -> None:
+        self.codec = codec
+        self.batch = batch
+        self._structs = structs
+        self.ndjson = batch.ndjson if plain else None
+        """The batch's own bytes, where its documents are what the database is to be given, field by field."""
+
+    @property
+    def count(self) -> int:
+        return self.batch.count
+
+    @cached_property
+    def keys(self) -> list[Any]:
+        return self.codec.keys(self._structs)
+
+    @cached_property
+    def tuples(self) -> list[Row]:
+        return self.codec.tuples(self._structs, self.batch)
+
+
+def metadata_of(batch: Batch, name: str) -> Sequence[Any]:
+    """One entry of the metadata for each record."""
+    if name == cdc.OPERATION:
+        if batch.ops is None:
+            return ["create"] * batch.count
+        return [OPERATIONS[op] for op in batch.ops]
+    if name in batch.columns:
+        return batch.columns[name]
+    return [batch.shared.get(name)] * batch.count
+
+
+def _extra_values(column: LayoutColumn, batch: Batch) -> Sequence[Any]:
+    if column.origin != "metadata":
+        return [None] * batch.count
+    return [_metadata_value(value, column.type) for value in metadata_of(batch, column.path[0])]
+
+
+def _metadata_value(value: Any, column: ColumnType) -> Any:
+    if value is None:
+        return None
+    if column.kind == "json":
+        return (value if isinstance(value, bytes) else msgspec.json.encode(value)).decode()
+    if column.kind == "string" and not isinstance(value, str):
+        return value.decode() if isinstance(value, bytes) else str(value)
+    return value
+
+
+def _legal(name: str) -> str:
+    return name if decodable(name) else hashed("field", None, name)
+
+
+def _row_class(fields: Sequence[LayoutColumn], *, strict: bool) -> type[msgspec.Struct]:
+    """A class with one attribute for each top-level field, typed by what its column holds."""
+    return _struct({(column.path): column for column in fields}, (), strict=strict)
+
+
+def _struct(
+    columns: dict[tuple[str, ...], LayoutColumn], prefix: tuple[str, ...], *, strict: bool
+) -> type[msgspec.Struct]:
+    depth = len(prefix)
+    heads = dict.fromkeys(path[depth] for path in columns if path[:depth] == prefix)
+    names: dict[str, str] = {}
+    members: list[Any] = []
+    for position, head in enumerate(heads):
+        names[f"c{position}"] = _legal(head)
+        path = (*prefix, head)
+        column = columns.get(path)
+        if column is None:
+            members.append((f"c{position}", _struct(columns, path, strict=strict) | None, None))
+        elif column.in_key:
+            members.append((f"c{position}", _cell_type(column, strict=strict)))
+        else:
+            cell = _cell_type(column, strict=strict)
+            members.append((f"c{position}", cell if cell is Raw else cell | None, None))
+    return msgspec.defstruct("Row", members, rename=names, gc=False, kw_only=True)
+
+
+def _attribute(fields: Sequence[LayoutColumn], wanted: LayoutColumn) -> str:
+    heads = list(dict.fromkeys(column.path[0] for column in fields))
+    return f"c{heads.index(wanted.path[0])}"
+
+
+def _cells(fields: Sequence[LayoutColumn]) -> Callable[[Any], Row]:
+    """Reads the cells of nested structs."""
+    paths: list[list[int]] = []
+    for column in fields:
+        steps: list[int] = []
+        for depth in range(len(column.path)):
+            heads = list(
+                dict.fromkeys(
+                    f.path[depth]
+                    for f in fields
+                    if f.path[:depth] == column.path[:depth] and len(f.path) > depth
+                )
+            )
+            steps.append(heads.index(column.path[depth]))
+        paths.append(steps)
+    names = [[f"c{step}" for step in steps] for steps in paths]
+
+    def cells(struct: Any) -> Row:
+        found = []
+        for steps in names:
+            value = struct
+            for name in steps:
+                value = getattr(value, name)
+                if value is None:
+                    break
+            found.append(value)
+        return tuple(found)
+
+    return cells
+
+
+_INTEGERS: dict[int, Any] = {
+    bits: Annotated[int, msgspec.Meta(ge=-(1 << (bits - 1)), le=(1 << (bits - 1)) - 1)]
+    for bits in (16, 32, 64)
+}
+
+
+def _cell_type(column: LayoutColumn, *, strict: bool) -> Any:
+    wanted, held = column.wanted, column.type
+    if held.kind in ("json", "array", "object") or wanted.kind in ("json", "array", "object"):
+        return Raw
+    match wanted.kind:
+        case "boolean":
+            return bool
+        case "integer":
+            narrow = held.kind == "integer" and not held.unsigned
+            return _INTEGERS[held.bits or 64] if narrow else int
+        case "float":
+            return float | str
+        case "decimal":
+            return int | str if strict else Decimal
+        case _:
+            return str
+
+
+def _converter(column: LayoutColumn, dialect: Dialect) -> Converter | None:
+    if column.origin != "field":
+        return None
+    if column.type.kind == "array":
+        return dialect.converter_of_array(column.type) or _JSON_TEXT
+    if column.type.kind in ("json", "object") or column.wanted.kind in ("json", "array", "object"):
+        return _JSON_TEXT
+    if column.wanted.kind != column.type.kind:
+        return dialect.converters.get(column.wanted.kind) if column.type.kind != "string" else None
+    return dialect.converters.get(column.type.kind)
+
+
+def _json_text(raw: Raw) -> str | None:
+    text = bytes(raw)
+    return None if text == b"null" else text.decode()
+
+
+_JSON_TEXT = Converter(_json_text)
+
+
+def _decimal_key(value: Any) -> Any:
+    try:
+        return Decimal(value)
+    except InvalidOperation:
+        return value
+
+
+def _raw_key(raw: Any) -> Any:
+    return bytes(raw) if isinstance(raw, Raw) else raw
+
+
+_CANONICAL: dict[str, Callable[[Any], Any]] = {
+    "decimal": _decimal_key,
+    "uuid": str.lower,
+    "json": _raw_key,
+    "array": _raw_key,
+    "object": _raw_key,
+}
+"""What makes two spellings of one key equal."""

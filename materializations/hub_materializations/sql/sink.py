@@ -1,0 +1,330 @@
+"""The sink of every SQL materialization: rows, schema changes and cursor in one transaction, under a fence.
+
+The hard thing is that it may die anywhere. The transaction of the rows also moves the cursor in
+`hub_cursors`, on the condition that the fence is still ours; so what a restart reads there is what the
+tables hold. An outcome that nobody saw (the connection broke inside COMMIT) needs nothing special: the
+sink fails, is opened again, and `restore` reads the cursor back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast
+
+import anyio
+import anyio.to_thread
+
+from hub.errors import FatalError, Fenced, TransientError
+from hub.materialization import Binding, Rejected
+from hub.record import TRUNCATE, Batch, Cursor, TaskName
+from hub.schema import CollectionSchema
+
+from . import statements
+from .binding import DEFAULT_TABLE, SqlBinding
+from .dialect import TableName
+from .driver import Driver, Refused
+from .evolve import Changes, changes
+from .layout import Layout, layout_of
+from .names import fitted, hashed
+from .parts import cut_at_truncates, times_of, unchanged_of
+from .reduce import Load, reduced, whole
+from .rows import Codec
+from .search import refused_rows
+
+ResultT = TypeVar("ResultT")
+
+
+@dataclass(slots=True)
+class Table:
+    """A table that is ready for rows of one binding."""
+
+    layout: Layout
+    codec: Codec
+    collection: str
+
+
+class SqlSink:
+    """An open SQL database. See `hub.materialization.Sink`."""
+
+    def __init__(self, driver: Driver, task: TaskName, careful: set[TaskName]) -> None:
+        self._driver = driver
+        self._dialect = driver.dialect
+        self._task = task
+        self._careful = careful
+        """Tasks whose rows are looked at before they are written, after a refusal cost a whole transaction."""
+        self._fence = 0
+        self._tables: dict[tuple[str, str, int], Table] = {}
+        self._owners: dict[TableName, str] = {}
+        self._open = False
+        self._written = False
+        self._broken = False
+
+    async def restore(self) -> Cursor | None:
+        return await self._call(self.restore_now)
+
+    async def describe(self, binding: Binding, schema: CollectionSchema) -> None:
+        await self._call(self.describe_now, binding, schema)
+
+    async def write(self, binding: Binding, batch: Batch) -> None:
+        await self._call(self.write_now, binding, batch)
+
+    async def commit(self, upto: Cursor) -> None:
+        await self._call(self.commit_now, upto)
+
+    async def _call(self, function: Callable[..., ResultT], *arguments: Any) -> ResultT:
+        """Run in a thread. Cancelled, the statement is interrupted and waited for, so that never two run.
+
+        After an error nobody knows what the transaction holds, so nothing of it may be committed.
+        """
+        if self._broken:
+            raise TransientError(f"{self._task}: the destination has to be opened again")
+        self._broken = True
+        done = anyio.Event()
+        outcomes: list[tuple[ResultT, None] | tuple[None, Exception]] = []
+
+        async def watch() -> None:
+            try:
+                await done.wait()
+            except anyio.get_cancelled_exc_class():
+                self._driver.interrupt()
+                raise
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(watch)
+            outcomes.append(await anyio.to_thread.run_sync(_outcome, function, arguments))
+            done.set()
+        value, error = outcomes[0]
+        self._broken = error is not None and not isinstance(error, Rejected)
+        if error is not None:
+            raise error
+        return cast("ResultT", value)
+
+    def restore_now(self) -> Cursor | None:
+        driver, dialect = self._driver, self._dialect
+        schema = driver.default_schema
+        if schema is not None:
+            driver.make_schema(schema)
+        driver.execute(statements.create_cursor_table(dialect, schema))
+        driver.execute(statements.add_task(dialect, schema), (self._task,))
+        ((_, _, holder),) = driver.fetch(statements.read_cursor(dialect, schema), (self._task,))
+        if holder:
+            driver.take_over(holder)
+        self._begin()
+        driver.execute(statements.raise_fence(dialect, schema), (driver.holder, self._task))
+        ((fence, cursor, _),) = driver.fetch(statements.read_cursor(dialect, schema), (self._task,))
+        self._end("COMMIT")
+        self._fence = int(fence)
+        return Cursor.decode(cursor.encode()) if cursor else Cursor.START
+
+    def describe_now(self, binding: Binding, schema: CollectionSchema) -> None:
+        options = binding.options
+        assert isinstance(options, SqlBinding)
+        table = self._table_name(binding)
+        self._claim(table, binding)
+        self._begin()
+        if table.schema is not None and table.schema != self._driver.default_schema:
+            self._driver.make_schema(table.schema)
+        change = planned(self._driver, table, schema, options)
+        if change.misfits:
+            listed = "\n  - ".join(change.misfits)
+            raise FatalError(f"{schema.collection} does not fit into the table {table}:\n  - {listed}")
+        self._alter(change, table)
+        self._tables[_id(binding)] = Table(
+            change.layout, Codec(change.layout, self._dialect), schema.collection
+        )
+
+    def write_now(self, binding: Binding, batch: Batch) -> None:
+        table = self._tables[_id(binding)]
+        self._begin()
+        if self._dialect.savepoints:
+            self._driver.execute("SAVEPOINT hub_write")
+        rejected: dict[int, str] = {}
+        start = 0
+        for part in cut_at_truncates(batch, keep=table.layout.mode == "append"):
+            try:
+                self._write_part(table, part)
+            except Rejected as refusal:
+                rejected |= {start + index: reason for index, reason in refusal.reasons.items()}
+            start += part.count
+        if self._dialect.savepoints:
+            if rejected:
+                self._driver.execute("ROLLBACK TO SAVEPOINT hub_write")
+            self._driver.execute("RELEASE SAVEPOINT hub_write")
+        if rejected:
+            raise Rejected(rejected)
+        self._written = True
+
+    def commit_now(self, upto: Cursor) -> None:
+        self._begin()
+        moved = self._driver.execute(
+            statements.move_cursor(self._dialect, self._driver.default_schema),
+            (upto.encode().decode(), self._task, self._fence),
+        )
+        if moved != 1:
+            self._end("ROLLBACK")
+            raise Fenced(f"{self._task}: a newer writer has taken over (this one had fence {self._fence})")
+        self._end("COMMIT")
+        self._careful.discard(self._task)
+
+    def _begin(self) -> None:
+        if not self._open:
+            self._driver.execute("BEGIN")
+            self._open = True
+            self._written = False
+
+    def _end(self, how: str) -> None:
+        self._open = False
+        self._driver.execute(how)
+
+    def _table_name(self, binding: Binding) -> TableName:
+        options = binding.options
+        assert isinstance(options, SqlBinding)
+        wanted = binding.target or binding.collection.rpartition("/")[2].rpartition(".")[2]
+        return found_table(self._driver, options.schema or self._driver.default_schema, wanted)
+
+    def _claim(self, table: TableName, binding: Binding) -> None:
+        """Two collections that meet in one table by accident would overwrite each other's rows."""
+        options = binding.options
+        assert isinstance(options, SqlBinding)
+        owner = self._owners.setdefault(table, binding.collection)
+        if owner != binding.collection and options.table == DEFAULT_TABLE:
+            raise FatalError(
+                f"{owner} and {binding.collection} would both be written to the table {table}. Give one of them a "
+                "table or schema of its own (`table:` or `schema:` of its binding); if they belong together, say "
+                f"so with `table: {table.table}`."
+            )
+
+    def _alter(self, change: Changes, table: TableName) -> None:
+        if change.statements and not self._dialect.ddl_in_transaction and self._written:
+            # The statement would commit what stands before it. The changes only add room, so they are
+            # made on their own, and the transaction is read once more.
+            self._end("ROLLBACK")
+            self._run_all(change.statements)
+            raise TransientError(
+                f"the schema of {table} changed inside a transaction; it is written again", retry_after_s=0
+            )
+        self._run_all(change.statements)
+
+    def _run_all(self, texts: Sequence[str]) -> None:
+        for text in texts:
+            try:
+                self._driver.execute(text)
+            except Refused as error:
+                raise FatalError(f"{text}: {error}") from error
+
+    def _write_part(self, table: Table, part: Batch) -> None:
+        layout = table.layout
+        if part.ops is not None and part.ops[0] == TRUNCATE and layout.mode != "append":
+            self._truncate(layout, part)
+            return
+        rows = table.codec.read(part)
+        if layout.mode == "append":
+            self._load(layout, whole(rows), self._driver.insert)
+            return
+        soft_at = times_of(part) if layout.soft else None
+        kept = unchanged_of(part)
+        change = reduced(rows, kept=kept, soft_at=soft_at)
+        if change.deletes is not None:
+            self._load(layout, change.deletes, self._delete)
+        for names, load in change.partials.items():
+            self._load(layout, load, self._setting(layout, names))
+        if change.upserts is not None:
+            self._load(layout, change.upserts, self._setting(layout, frozenset()))
+
+    def _delete(self, layout: Layout, load: Load) -> None:
+        if layout.soft:
+            self._driver.mark(layout, load, layout.columns[layout.index("deleted_at")].name)
+        else:
+            self._driver.delete(layout, load)
+
+    def _setting(self, layout: Layout, kept: frozenset[str]) -> Callable[[Layout, Load], None]:
+        """An upsert that leaves the fields `kept` of a row that is there alone."""
+        set_ = [
+            column.name
+            for column in layout.columns
+            if not column.in_key and not (column.origin == "field" and column.path[0] in kept)
+        ]
+        return lambda layout, load: self._driver.upsert(layout, load, set_)
+
+    def _truncate(self, layout: Layout, part: Batch) -> None:
+        if layout.soft:
+            mark = layout.columns[layout.index("deleted_at")].name
+            self._driver.execute(
+                statements.mark_all(self._dialect, layout.table, mark), (times_of(part)[-1],)
+            )
+        else:
+            self._driver.execute(statements.truncate(self._dialect, layout.table))
+
+    def _load(self, layout: Layout, load: Load, apply: Callable[[Layout, Load], None]) -> None:
+        """Bring rows into the table; `Rejected` names the records that the database refuses."""
+        if not self._dialect.savepoints and self._task in self._careful:
+            self._probe(layout, load)
+            load = Load(load.rows, load.origin)
+        try:
+            apply(layout, load)
+        except Refused as error:
+            if self._dialect.savepoints:
+                raise self._rejected(layout, load, self._again(apply), error) from error
+            if self._task in self._careful:
+                raise FatalError(f"the table {layout.table} refuses rows: {error}") from error
+            self._careful.add(self._task)
+            raise TransientError(
+                f"{layout.table} refused rows, which are looked for on a second try: {error}", retry_after_s=0
+            ) from error
+
+    def _again(self, apply: Callable[[Layout, Load], None]) -> Callable[[Layout, Load], None]:
+        def attempt(layout: Layout, load: Load) -> None:
+            self._driver.execute("ROLLBACK TO SAVEPOINT hub_write")
+            apply(layout, load)
+
+        return attempt
+
+    def _probe(self, layout: Layout, load: Load) -> None:
+        try:
+            self._driver.probe(layout, load)
+        except Refused as error:
+            raise self._rejected(layout, load, self._driver.probe, error) from error
+
+    def _rejected(
+        self, layout: Layout, load: Load, attempt: Callable[[Layout, Load], None], error: Refused
+    ) -> Exception:
+        reasons = refused_rows(load, lambda some: attempt(layout, some))
+        if not reasons:
+            return FatalError(f"the table {layout.table} refuses rows that it takes one by one: {error}")
+        return Rejected({index: f"table {layout.table}: {reason}" for index, reason in reasons.items()})
+
+
+def found_table(driver: Driver, schema: str | None, wanted: str) -> TableName:
+    """Where a table of this name is, or is to be made.
+
+    Where the database does not tell upper from lower case and the name is taken by another spelling,
+    the table gets a name with a hash: two tables of a source never meet in one.
+    """
+    dialect = driver.dialect
+    name = fitted(wanted, dialect.name_bytes_max)
+    there = driver.spellings(TableName(schema, name)) if dialect.folds_case else []
+    if there and name not in there:
+        name = hashed(wanted, dialect.name_bytes_max)
+    return TableName(schema, name)
+
+
+def planned(driver: Driver, table: TableName, schema: CollectionSchema, options: SqlBinding) -> Changes:
+    """What has to be done to a table, after a look at the catalog. Changes nothing."""
+    existing = driver.existing(table)
+    layout = layout_of(table, schema, options, driver.dialect, existing)
+    return changes(layout, existing, driver.dialect, evolution=options.evolution, clash=options.clash)
+
+
+def _id(binding: Binding) -> tuple[str, str, int]:
+    return binding.collection, binding.target, id(binding.options)
+
+
+def _outcome(
+    function: Callable[..., ResultT], arguments: Sequence[Any]
+) -> tuple[ResultT, None] | tuple[None, Exception]:
+    """A call's result or error. Raised inside a task group, the error would come out wrapped."""
+    try:
+        return function(*arguments), None
+    except Exception as error:
+        return None, error

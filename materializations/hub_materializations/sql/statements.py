@@ -1,0 +1,176 @@
+"""The statements that bring rows into a table, and the table of cursors. Pure text, one function a statement."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .dialect import Dialect, TableName
+
+CURSOR_TABLE = "hub_cursors"
+"""One row for each task: its fence, the cursor that was committed with the rows, and who writes."""
+
+
+def insert_row(dialect: Dialect, table: TableName, columns: tuple[str, ...]) -> str:
+    """Adds one row, given as parameters."""
+    listed = dialect.listed(columns)
+    return f"INSERT INTO {table.sql(dialect)} ({listed}) VALUES ({dialect.parameters(len(columns))})"
+
+
+def insert_from(dialect: Dialect, table: TableName, columns: tuple[str, ...], relation: str) -> str:
+    """Adds all rows of a relation that has the same columns."""
+    listed = dialect.listed(columns)
+    return f"INSERT INTO {table.sql(dialect)} ({listed}) SELECT {listed} FROM {relation}"
+
+
+def upsert_row(
+    dialect: Dialect, table: TableName, columns: tuple[str, ...], key: tuple[str, ...], set_: Sequence[str]
+) -> str:
+    """Adds the row given as parameters, or sets the columns `set_` of the row with its key."""
+    return insert_row(dialect, table, columns) + _on_conflict(dialect, key, set_)
+
+
+def upsert_from(
+    dialect: Dialect,
+    table: TableName,
+    columns: tuple[str, ...],
+    key: tuple[str, ...],
+    set_: Sequence[str],
+    relation: str,
+) -> str:
+    """The same for all rows of a relation, in which no key occurs twice."""
+    if dialect.upsert != "merge":
+        conflict = _on_conflict(dialect, key, set_)
+        # Without the WHERE, SQLite takes the ON of the conflict for that of a join.
+        return f"{insert_from(dialect, table, columns, relation)} WHERE true{conflict}"
+    quoted = dialect.quoted
+    setting = ", ".join(f"{quoted(name)} = s.{quoted(name)}" for name in set_)
+    matched = f"WHEN MATCHED THEN UPDATE SET {setting} " if set_ else ""
+    values = ", ".join(f"s.{quoted(name)}" for name in columns)
+    return (
+        f"MERGE INTO {table.sql(dialect)} AS t USING {relation} AS s ON {_joined(dialect, key)} {matched}"
+        f"WHEN NOT MATCHED THEN INSERT ({dialect.listed(columns)}) VALUES ({values})"
+    )
+
+
+def _on_conflict(dialect: Dialect, key: tuple[str, ...], set_: Sequence[str]) -> str:
+    quoted = dialect.quoted
+    if dialect.upsert == "on_duplicate_key":
+        setting = [f"{quoted(name)} = VALUES({quoted(name)})" for name in set_]
+        first = quoted(key[0])
+        return f" ON DUPLICATE KEY UPDATE {', '.join(setting) or f'{first} = {first}'}"
+    target = f" ON CONFLICT ({dialect.listed(key)})"
+    if not set_:
+        return f"{target} DO NOTHING"
+    setting = [f"{quoted(name)} = excluded.{quoted(name)}" for name in set_]
+    return f"{target} DO UPDATE SET {', '.join(setting)}"
+
+
+def _joined(dialect: Dialect, key: tuple[str, ...]) -> str:
+    return " AND ".join(f"t.{dialect.quoted(name)} = s.{dialect.quoted(name)}" for name in key)
+
+
+def _key_given(dialect: Dialect, key: tuple[str, ...], first: int) -> str:
+    return " AND ".join(
+        f"{dialect.quoted(name)} = {dialect.parameter_at(first + i)}" for i, name in enumerate(key)
+    )
+
+
+def delete_row(dialect: Dialect, table: TableName, key: tuple[str, ...]) -> str:
+    """Deletes the row whose key is given as parameters."""
+    return f"DELETE FROM {table.sql(dialect)} WHERE {_key_given(dialect, key, 1)}"
+
+
+def delete_from(dialect: Dialect, table: TableName, key: tuple[str, ...], relation: str) -> str:
+    """Deletes the rows whose keys are in a relation."""
+    joined = _joined(dialect, key)
+    if dialect.upsert == "on_duplicate_key":
+        return f"DELETE t FROM {table.sql(dialect)} AS t JOIN {relation} AS s ON {joined}"
+    return f"DELETE FROM {table.sql(dialect)} AS t USING {relation} AS s WHERE {joined}"
+
+
+def mark_row(dialect: Dialect, table: TableName, key: tuple[str, ...], mark: str) -> str:
+    """Sets `mark` of the row whose key follows its value in the parameters, if it is not set yet."""
+    column = dialect.quoted(mark)
+    return (
+        f"UPDATE {table.sql(dialect)} SET {column} = {dialect.parameter_at(1)} "
+        f"WHERE {column} IS NULL AND {_key_given(dialect, key, 2)}"
+    )
+
+
+def mark_from(dialect: Dialect, table: TableName, key: tuple[str, ...], mark: str, relation: str) -> str:
+    """Sets `mark` of the rows whose keys are in a relation, if it is not set yet."""
+    column = dialect.quoted(mark)
+    joined = _joined(dialect, key)
+    if dialect.upsert == "on_duplicate_key":
+        return (
+            f"UPDATE {table.sql(dialect)} AS t JOIN {relation} AS s ON {joined} "
+            f"SET t.{column} = s.{column} WHERE t.{column} IS NULL"
+        )
+    return (
+        f"UPDATE {table.sql(dialect)} AS t SET {column} = s.{column} FROM {relation} AS s "
+        f"WHERE {joined} AND t.{column} IS NULL"
+    )
+
+
+def truncate(dialect: Dialect, table: TableName) -> str:
+    """Empties the table. Not TRUNCATE: that fails where foreign keys refer to it, and commits in MySQL."""
+    return f"DELETE FROM {table.sql(dialect)}"
+
+
+def mark_all(dialect: Dialect, table: TableName, mark: str) -> str:
+    """Sets `mark`, given as a parameter, of all rows where it is not set yet."""
+    column = dialect.quoted(mark)
+    return f"UPDATE {table.sql(dialect)} SET {column} = {dialect.parameter_at(1)} WHERE {column} IS NULL"
+
+
+def create_cursor_table(dialect: Dialect, schema: str | None) -> str:
+    """Makes the table of cursors, if it is not there."""
+    key, number, text = dialect.cursor_types
+    quoted = dialect.quoted
+    return (
+        f"CREATE TABLE IF NOT EXISTS {TableName(schema, CURSOR_TABLE).sql(dialect)} ("
+        f"{quoted('task')} {key} NOT NULL PRIMARY KEY, {quoted('fence')} {number} NOT NULL, "
+        f"{quoted('cursor')} {text}, {quoted('holder')} {text})"
+    )
+
+
+def read_cursor(dialect: Dialect, schema: str | None) -> str:
+    """Fence, cursor and holder of a task."""
+    quoted = dialect.quoted
+    return (
+        f"SELECT {quoted('fence')}, {quoted('cursor')}, {quoted('holder')} "
+        f"FROM {TableName(schema, CURSOR_TABLE).sql(dialect)} WHERE {quoted('task')} = {dialect.parameter_at(1)}"
+    )
+
+
+def add_task(dialect: Dialect, schema: str | None) -> str:
+    """The first row of a task: fence 0, nothing committed."""
+    quoted = dialect.quoted
+    columns = f"{quoted('task')}, {quoted('fence')}"
+    into = TableName(schema, CURSOR_TABLE).sql(dialect)
+    if dialect.upsert == "on_duplicate_key":
+        fence = quoted("fence")
+        return f"INSERT INTO {into} ({columns}) VALUES ({dialect.parameter_at(1)}, 0) ON DUPLICATE KEY UPDATE {fence} = {fence}"
+    return (
+        f"INSERT INTO {into} ({columns}) VALUES ({dialect.parameter_at(1)}, 0) "
+        f"ON CONFLICT ({quoted('task')}) DO NOTHING"
+    )
+
+
+def raise_fence(dialect: Dialect, schema: str | None) -> str:
+    """Makes every older writer of a task harmless. Parameters: holder, task."""
+    quoted = dialect.quoted
+    fence = quoted("fence")
+    return (
+        f"UPDATE {TableName(schema, CURSOR_TABLE).sql(dialect)} SET {fence} = {fence} + 1, "
+        f"{quoted('holder')} = {dialect.parameter_at(1)} WHERE {quoted('task')} = {dialect.parameter_at(2)}"
+    )
+
+
+def move_cursor(dialect: Dialect, schema: str | None) -> str:
+    """Part of every commit. Must hit one row. Parameters: cursor, task, fence."""
+    quoted = dialect.quoted
+    return (
+        f"UPDATE {TableName(schema, CURSOR_TABLE).sql(dialect)} SET {quoted('cursor')} = {dialect.parameter_at(1)} "
+        f"WHERE {quoted('task')} = {dialect.parameter_at(2)} AND {quoted('fence')} = {dialect.parameter_at(3)}"
+    )
