@@ -1,0 +1,162 @@
+"""The hand-over from snapshot to stream: exact under concurrent writers, stalled commits and kills."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import anyio
+import psycopg
+import pytest
+
+from hub.record import DELETE
+
+KEYS = 6_000
+TRANSACTIONS = 1_500
+
+
+class Writer(threading.Thread):
+    """Random inserts, updates, deletes, key changes and rollbacks. Every version written is greater than all before."""
+
+    def __init__(self, dsn: str, seed: int, transactions: int) -> None:
+        super().__init__(daemon=True)
+        self.random = random.Random(seed)
+        self.dsn = dsn
+        self.transactions = transactions
+        self.done = 0
+        self.errors: list[BaseException] = []
+
+    def run(self) -> None:
+        try:
+            with psycopg.connect(self.dsn) as connection:
+                while self.done < self.transactions:
+                    self._transaction(connection)
+                    self.done += 1
+        except BaseException as error:  # noqa: BLE001  shown by the test
+            self.errors.append(error)
+
+    def _transaction(self, connection: psycopg.Connection[Any]) -> None:
+        pick = self.random
+        try:
+            for _ in range(pick.randint(1, 4)):
+                key, other = pick.randrange(KEYS), pick.randrange(KEYS)
+                match pick.randrange(4):
+                    case 0:
+                        connection.execute(
+                            "insert into t values (%s, nextval('versions')) on conflict do nothing", [key]
+                        )
+                    case 1:
+                        connection.execute("update t set v = nextval('versions') where id = %s", [key])
+                    case 2:
+                        connection.execute("delete from t where id = %s", [key])
+                    case _:
+                        connection.execute(
+                            "update t set id = %s, v = nextval('versions') where id = %s "
+                            "and not exists (select from t where id = %s)",
+                            [other, key, other],
+                        )
+            connection.rollback() if pick.random() < 0.1 else connection.commit()
+        except (psycopg.errors.UniqueViolation, psycopg.errors.DeadlockDetected):
+            connection.rollback()
+
+
+@contextlib.contextmanager
+def writers(dsn: str, count: int = 3, transactions: int = TRANSACTIONS) -> Iterator[list[Writer]]:
+    found = [Writer(dsn, seed, transactions) for seed in range(count)]
+    for writer in found:
+        writer.start()
+    yield found
+    for writer in found:
+        writer.join()
+        assert not writer.errors
+
+
+def prepare(source: Any, key_type: str = "int") -> None:
+    source.run(
+        "create sequence versions",
+        f"create table t (id {key_type} primary key, v bigint not null, filler text default repeat('x', 60))",
+        f"insert into t select g, nextval('versions') from generate_series(0, {KEYS - 1}) g where g % 3 > 0",
+    )
+
+
+def verify(source: Any, out: Any) -> None:
+    """No fault, no version that goes back, and the same rows as the source."""
+    records = out.records(source.collection("public.t"))
+    replica = source.replica(out, "public.t")
+    assert replica.faults == []
+    newest: dict[Any, int] = {}
+    for record in records:
+        if record.op != DELETE:
+            key = record.doc["id"]
+            assert record.doc["v"] > newest.get(key, 0), f"a stale row: {record}"
+            newest[key] = record.doc["v"]
+    expected = {row[0]: row[1] for row in source.rows("select id, v from t")}
+    assert {key[0]: row["v"] for key, row in replica.rows.items()} == expected
+
+
+@pytest.mark.anyio
+async def test_three_random_writers_leave_no_wrong_stale_or_double_row(source: Any) -> None:
+    prepare(source)
+    with writers(source.dsn) as found:
+        async with source.capturing(chunk=64 * 1024) as out:
+            while any(writer.is_alive() for writer in found):
+                await anyio.sleep(0.01)
+            await source.copied(out, "public.t")
+            await source.caught_up(out)
+    verify(source, out)
+
+
+@pytest.mark.anyio
+async def test_killed_at_random_moments_of_the_snapshot_nothing_is_lost_or_doubled(source: Any) -> None:
+    prepare(source)
+    chance = random.Random(7)
+    out = source.outlet(auto_sync=False)
+
+    async def sync_now_and_then() -> None:
+        while True:
+            await anyio.sleep(chance.uniform(0, 0.03))
+            out.sync()
+
+    with writers(source.dsn) as found:
+        for _ in range(12):
+            async with source.capturing(out, chunk=64 * 1024), anyio.create_task_group() as group:
+                group.start_soon(sync_now_and_then)
+                await anyio.sleep(chance.uniform(0.03, 0.3))
+                group.cancel_scope.cancel()
+        async with source.capturing(out, chunk=64 * 1024), anyio.create_task_group() as group:
+            group.start_soon(sync_now_and_then)
+            while any(writer.is_alive() for writer in found):
+                await anyio.sleep(0.01)
+            await source.copied(out, "public.t")
+            await source.caught_up(out)
+            group.cancel_scope.cancel()
+    verify(source, out)
+
+
+@pytest.mark.anyio
+async def test_commits_that_wait_for_a_standby_are_not_lost(source: Any) -> None:
+    prepare(source)
+    source.run("alter system set synchronous_standby_names = ''")
+
+    def stall(on: bool) -> None:
+        name = "nobody" if on else ""
+        source.run(f"alter system set synchronous_standby_names = '{name}'", "select pg_reload_conf()")
+
+    chance = random.Random(3)
+    try:
+        with writers(source.dsn, transactions=300) as found:
+            async with source.capturing(chunk=64 * 1024) as out:
+                while any(writer.is_alive() for writer in found):
+                    stall(True)
+                    await anyio.sleep(chance.uniform(0.01, 0.05))
+                    stall(False)
+                    await anyio.sleep(chance.uniform(0.0, 0.03))
+                await source.copied(out, "public.t")
+                await source.caught_up(out)
+    finally:
+        stall(False)
+        source.run("alter system reset synchronous_standby_names", "select pg_reload_conf()")
+    verify(source, out)
