@@ -95,7 +95,9 @@ def joined(left: str | bytes, right: str | bytes) -> str:
         whole = left + right
         if whole.isascii():
             return whole
-    return text((utf8(left) if isinstance(left, str) else left) + (utf8(right) if isinstance(right, str) else right))
+    return text(
+        (utf8(left) if isinstance(left, str) else left) + (utf8(right) if isinstance(right, str) else right)
+    )
 
 
 def subtract(left: Value, right: Value) -> Value:
@@ -174,14 +176,14 @@ def equal(left: Value, right: Value) -> bool:
         a = text(a)
     if isinstance(a, str):
         other = _text_of(right)
-        return a == other if other is not None else _deep_equal(a, right)
+        return a == other if other is not None else deep_equal(a, right)
     if type(a) is bool:
         truth = truth_of(right)
         return a is truth if truth is not None else False
     if _is_number(a):
         b = plain(right)
         return _is_number(b) and _same_number(a, b)
-    return _deep_equal(left, right)
+    return deep_equal(left, right)
 
 
 def _same_number(a: Value, b: Value) -> bool:
@@ -212,18 +214,18 @@ def truth_of(value: Value) -> bool | None:
     return value != 0 if isinstance(value, int | float) else None
 
 
-def _deep_equal(left: Value, right: Value) -> bool:
+def deep_equal(left: Value, right: Value) -> bool:
     """Equality of whole values: numbers by value, bytes as strings."""
     if left is None and right is None:
         return True
     a = plain(left)
     if isinstance(a, list):
-        return isinstance(right, list) and len(a) == len(right) and all(map(_deep_equal, a, right))
+        return isinstance(right, list) and len(a) == len(right) and all(map(deep_equal, a, right))
     if isinstance(a, dict):
         return (
             isinstance(right, dict)
             and len(a) == len(right)
-            and all(_deep_equal(value, right.get(key)) for key, value in a.items())
+            and all(deep_equal(value, right.get(key)) for key, value in a.items())
         )
     if isinstance(a, bytes):
         a = text(a)

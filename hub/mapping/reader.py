@@ -56,7 +56,9 @@ class ParseError(HubError):
     `str()` is one line, `line L char C: what`; `pretty()` adds the line of text with a caret under it.
     """
 
-    def __init__(self, message: str, text: str, at: int, file: str = "", cause: ParseError | None = None) -> None:
+    def __init__(
+        self, message: str, text: str, at: int, file: str = "", cause: ParseError | None = None
+    ) -> None:
         self.message = message
         self.text = text
         self.file = file

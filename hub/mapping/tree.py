@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
-from typing import Any, TypeAlias, Union
+from typing import Any, TypeAlias
 
 from hub.mapping.registry import Declaration
 from hub.mapping.values import Value, kind
@@ -210,10 +210,7 @@ class Match:
     at: int = field(default=0, compare=False)
 
 
-Query: TypeAlias = Union[
-    Literal, Field, Get, Index, Slice, Variable, Metadata, Function, Method, MapTo, Lambda, Not,
-    Negate, Binary, Array, Object, If, Match,
-]  # fmt: skip
+Query: TypeAlias = Literal | Field | Get | Index | Slice | Variable | Metadata | Function | Method | MapTo | Lambda | Not | Negate | Binary | Array | Object | If | Match  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,7 +249,7 @@ class IfBlock:
     at: int = field(default=0, compare=False)
 
 
-Statement: TypeAlias = Union[Assign, Let, SetMeta, IfBlock]
+Statement: TypeAlias = Assign | Let | SetMeta | IfBlock
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,9 +312,9 @@ def annotation(query: Query) -> str:
             return f"variable {name}"
         case Metadata(name):
             return f"meta field {name}" if name else "meta object"
-        case Function(name, declared=declared):
+        case Function():
             return _function_annotation(query)
-        case Method(target, name):
+        case Method():
             return _method_annotation(query)
         case MapTo(_, body) | Lambda(_, body):
             return annotation(body)

@@ -1,0 +1,142 @@
+"""The batch that comes out of a mapping: documents, metadata, operations and errors put together again.
+
+A new document may hold what JSON has no value for (times, bytes, floats that print otherwise). Whether
+one does is found out by printing the batch, which is needed anyway: if nothing but plain JSON was met, the
+values are kept beside the bytes; else the bytes alone are handed on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Final
+
+import orjson
+
+from hub.document import DocumentError, decode, document_part, encode_lines
+from hub.errors import RecordError
+from hub.mapping.values import DELETE, NOTHING, EvaluationError, Number, Value
+from hub.record import OPERATIONS, Batch
+
+_OPS: Final = {name: op for op, name in OPERATIONS.items()}
+
+
+def rebuilt(
+    batch: Batch,
+    docs: Sequence[Any],
+    results: list[Value],
+    errors: dict[int, RecordError],
+    metas: list[dict[str, Value]] | None,
+    failed: Collection[int],
+    unparsed: frozenset[int],
+) -> tuple[Batch, Sequence[int]]:
+    """The mapped batch, and the index each of its records had."""
+    indexes: Sequence[int] = range(batch.count)
+    dropped = DELETE in results
+    if dropped:
+        indexes = [index for index, result in enumerate(results) if result is not DELETE]
+        results = [results[index] for index in indexes]
+    if unparsed or any(type(result) in (str, bytes) for result in results):
+        results = [raw_document(result) for result in results]
+    lines: dict[int, bytes] = {}
+    if NOTHING in results:
+        if unparsed:
+            whole = batch.lines()
+            lines = {new: whole[old] for new, old in enumerate(indexes) if old in unparsed}
+        results = [docs[old] if new is NOTHING else new for old, new in zip(indexes, results, strict=True)]
+    ndjson, plain = printed(results, lines)
+    ops, shared, columns = batch.ops, batch.shared, batch.columns
+    if metas is not None:
+        kept = [batch.metadata(index) if index in failed else metas[index] for index in indexes]
+        ops = operations(batch, indexes, metas, failed)
+        shared, columns = metadata_of(kept)
+    elif dropped:
+        ops = bytes([batch.ops[index] for index in indexes]) if batch.ops is not None else None
+        columns = {name: [values[index] for index in indexes] for name, values in columns.items()}
+    if dropped:
+        errors = {new: errors[old] for new, old in enumerate(indexes) if old in errors}
+    made = Batch(
+        batch.collection,
+        len(results),
+        ndjson=ndjson,
+        docs=results if plain else None,
+        ops=ops,
+        shared=shared,
+        columns=columns,
+        errors=errors,
+    )
+    return made, indexes
+
+
+def printed(docs: Sequence[Any], lines: Mapping[int, bytes]) -> tuple[bytes, bool]:
+    """Documents as JSON lines, and whether they hold plain JSON values only. `lines` are printed already."""
+    if lines:
+        return b"".join(
+            [lines.get(n) or encode_lines([doc]).rstrip(b"\n") for n, doc in enumerate(docs)]
+        ), False
+    met: list[Any] = []
+
+    def part(value: Any) -> Any:
+        if type(value) is not Number:
+            met.append(value)
+        return document_part(value)
+
+    dumps, option = orjson.dumps, orjson.OPT_APPEND_NEWLINE
+    try:
+        found = b"".join([dumps(doc, part, option) for doc in docs])
+    except TypeError:
+        return encode_lines(docs), False
+    return found, not met
+
+
+def raw_document(value: Value) -> Any:
+    """Raw text as a document: the JSON it spells, else a string."""
+    if type(value) is str or type(value) is bytes:
+        data = value.encode("utf-8", "surrogateescape") if isinstance(value, str) else value
+        try:
+            return decode(data)
+        except DocumentError:
+            return data.decode("utf-8", "replace")
+    return value
+
+
+def operations(
+    batch: Batch, indexes: Sequence[int], metas: Sequence[Mapping[str, Value]], failed: Collection[int]
+) -> bytes | None:
+    """The operations after `meta operation = …`; names that are none leave it as it was."""
+    ops = bytearray(batch.ops or b"c" * batch.count)
+    changed = batch.ops is not None
+    for index in indexes:
+        op = None if index in failed else _OPS.get(_name(metas[index].get("operation")))
+        if op is not None and op != ops[index]:
+            ops[index] = op
+            changed = True
+    return bytes(ops[index] for index in indexes) if changed else None
+
+
+def _name(value: Value) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def metadata_of(metas: Sequence[Mapping[str, Value]]) -> tuple[dict[str, Value], dict[str, list[Value]]]:
+    """Metadata of each record as what all share and columns of what differs. `operation` is left out."""
+    shared: dict[str, Value] = {}
+    columns: dict[str, list[Value]] = {}
+    for name in dict.fromkeys(name for meta in metas for name in meta):
+        if name == "operation":
+            continue
+        values = [settled(meta.get(name)) for meta in metas]
+        if all(value == values[0] and type(value) is type(values[0]) for value in values):
+            shared[name] = values[0]
+        else:
+            columns[name] = values
+    return shared, columns
+
+
+def settled(value: Value) -> Any:
+    """A metadata value as JSON has it."""
+    if value is None or type(value) in (str, int, float, bool):
+        return value
+    try:
+        return decode(encode_lines([value]))
+    except (DocumentError, TypeError) as error:
+        raise EvaluationError(f"metadata cannot hold this value: {error}") from error
