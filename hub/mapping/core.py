@@ -87,14 +87,6 @@ _function(
     category=_GENERAL,
     status="deprecated",
 )
-_function(
-    "throw",
-    "Fails with this message.",
-    Param("why", "string", doc="The message."),
-    category=_GENERAL,
-    examples=(Example('root = throw("no")', (("{}", "Error: failed assignment (line 1): no"),)),),
-)
-
 _method(
     "apply",
     "The result of a map of this mapping with the target as its context.",

@@ -135,9 +135,9 @@ class StatementGenerator(QueryGenerator):
             self.emit("meta = st.metadata(i)")
         if "budget" in self.uses or "apply" in self.uses:
             self.emit("budget = steps(); depth = 0")
+        self.emit("line = 0")
         self.emit("try:")
-        if "d" in self.uses:
-            self.emit(" d = this if type(this) is dict else viewed(this)")
+        self.emit(" d = this if type(this) is dict else viewed(this)" if "d" in self.uses else " pass")
         self.lines += body
         self._closing()
 
@@ -249,8 +249,7 @@ class StatementGenerator(QueryGenerator):
         self.depth = 2
         self.emit("line = 0; root = NOTHING; budget = steps(); depth = 0")
         self.emit("try:")
-        if "d" in self.uses:
-            self.emit(" d = this if type(this) is dict else viewed(this)")
+        self.emit(" d = this if type(this) is dict else viewed(this)" if "d" in self.uses else " pass")
         self.lines += body
         self._closing()
 
@@ -294,7 +293,7 @@ class StatementGenerator(QueryGenerator):
         if code.plain:
             self._set(path, code.text)
             return
-        name = self.kept(code).text
+        name = self.named(code).text
         owned, unset = set(self.owned), self.unset_root
         with self.block(f"if {name} is DELETE:"):
             self._delete(path)
@@ -307,7 +306,7 @@ class StatementGenerator(QueryGenerator):
         if code.plain:
             self.emit(f"root = {code.text}")
         else:
-            name = self.kept(code).text
+            name = self.named(code).text
             self.emit(f"if {name} is not NOTHING: root = {name}")
         self.owned.clear()
         self.unset_root = False
@@ -376,13 +375,13 @@ class StatementGenerator(QueryGenerator):
             if name in self.certain and not self._conditional:
                 self.definite[name] = Code(local, code.kind, code.json)
             return
-        kept = self.kept(code).text
+        kept = self.named(code).text
         self.emit(f"if {kept} is not NOTHING: {local} = {kept} if {kept} is not DELETE else UNSET")
 
     _conditional = 0
 
     def _set_meta(self, name: str | None, value: Query, scope: Scope) -> None:
-        code = self.kept(self._value(value, scope))
+        code = self.named(self._value(value, scope))
         text = code.text
         if name is None:
             deleted, written = "meta = {}", f"meta = new_metadata({text})"

@@ -128,6 +128,14 @@ class Emitter:
         self.emit(f"{name} = {code.text}")
         return replace(code, text=name)
 
+    def named(self, code: Code) -> Code:
+        """The value under a name, literals too."""
+        if code.text.isidentifier():
+            return code
+        name = self.temp()
+        self.emit(f"{name} = {code.text}")
+        return replace(code, text=name)
+
     def guarded(self, line: str, handler: str) -> None:
         """A statement that can fail, and what its error becomes."""
         self.failing += 1
@@ -246,18 +254,26 @@ class QueryGenerator(Emitter):
     def _field(self, node: tree.Field, scope: Scope) -> Code:
         if node.base == "root":
             self.uses.add("root")
-            return self._path(Code("root"), node.path)
+            return self._path(Code(self._snapshot("root")), node.path)
         base = scope.this if node.base == "this" else scope.names[node.base]
         if base is None:
             if not self.structured:
                 return self._no_context(".".join(map(tree.escaped, node.path)))
             self.uses.add("this")
+            if not node.path and self.mutation:
+                return Code(self._snapshot("this"), json=True)
             base = Code("this", json=True)
         if base.text == "this" and node.path and base.json:
             self.uses.add("d")
             first = Code(f"d.get({node.path[0]!r})", json=True)
             return self._path(first, node.path[1:])
         return self._path(base, node.path)
+
+    def _snapshot(self, name: str) -> str:
+        """A variable that statements assign, as it is now."""
+        made = self.temp()
+        self.emit(f"{made} = {name}")
+        return made
 
     def _path(self, base: Code, path: Sequence[str]) -> Code:
         if "*" in path:
@@ -334,8 +350,6 @@ class QueryGenerator(Emitter):
                 self.uses.add("meta")
                 current = "meta" if self.writes_meta else "st.metadata(i)"
                 return Code(f"st.text_in({current}, {key.text})")
-            case "throw":
-                return self._failing(f"throw({key.text})", None)
             case _:
                 self.uses.add("variables")
                 pairs = "".join(f"({name!r}, {local})," for name, local in self.variables.items())
@@ -488,6 +502,7 @@ class QueryGenerator(Emitter):
         return Code(name)
 
     in_map = False
+    mutation = False
 
     # Errors and defaults
 
@@ -721,7 +736,7 @@ class QueryGenerator(Emitter):
     def condition(self, node: Query, scope: Scope, prefix: str, *, null: bool) -> str:
         """A test that is True or False; `null` counts as false in expressions."""
         start, before = len(self.lines), self.failing
-        value = self.kept(self.query(node, scope))
+        value = self.named(self.query(node, scope))
         if self.failing > before:
             self._wrap(start, f"prefixed(e, {prefix!r})")
         if value.kind == "bool":
@@ -765,7 +780,7 @@ class QueryGenerator(Emitter):
         value = self.query(case.test, scope)
         if self.failing > before:
             self._wrap(start, f"prefixed(e, 'failed to check match case {position}: ')")
-        return value.text if value.kind == "bool" else f"({value.text}) is True"
+        return value.text if value.kind == "bool" else f"{self.named(value).text} is True"
 
 
 def _merged(made: str, codes: Sequence[Code]) -> Code:

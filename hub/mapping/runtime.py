@@ -107,10 +107,6 @@ def no_context(field: str) -> Value:
     raise NoContext(field)
 
 
-def throw(why: str) -> Value:
-    raise EvaluationError(why)
-
-
 def undefined(name: str) -> Value:
     """A variable that has no value."""
     raise EvaluationError(f"variable '{name}' undefined")
@@ -273,7 +269,7 @@ UNSET: Final = object()
 """A variable before its first `let`, or after `let x = deleted()`."""
 
 _HELPERS: Final[tuple[Callable[..., Any], ...]] = (
-    annotate, between, prefixed, passed, map_failed, text_of, no_context, throw, undefined, not_found,
+    annotate, between, prefixed, passed, map_failed, text_of, no_context, undefined, not_found,
     inverted, not_boolean, key_of, kept, kept_fields, computed, lexeme, argument, element, part, viewed,
     new_metadata, without_key, steps, every, lookup, real, field_text,
     dot_search, paths.step, paths.search, paths.own_root, paths.own, paths.put, paths.without,
