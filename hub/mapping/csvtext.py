@@ -103,4 +103,6 @@ class _Reading:
 
     def _error(self, column: int, why: str) -> EvaluationError:
         where = f"parse error on line {self.number}, column {column + 1}: {why}"
-        return EvaluationError(where if self.number == self.start else f"record on line {self.start}; {where}")
+        return EvaluationError(
+            where if self.number == self.start else f"record on line {self.start}; {where}"
+        )
