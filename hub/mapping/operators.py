@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable
 from typing import Final
 
+from hub.errors import RecordError
 from hub.mapping.timestamp import Timestamp
 from hub.mapping.values import (
     DELETE,
@@ -60,7 +61,7 @@ def plain(value: Value) -> Value:
     if actual is Number:
         try:
             return value.plain()
-        except EvaluationError:
+        except RecordError:
             return value.text
     if actual is Timestamp:
         return value.rfc3339()

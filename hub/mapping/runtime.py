@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
+import orjson
+
 from hub.errors import RecordError
 from hub.mapping import operators, paths
 from hub.mapping.gofmt import sprintf, type_name
@@ -160,10 +162,14 @@ def computed(value: Value) -> Value:
 
 
 def lexeme(value: Value) -> Value:
-    """A number straight from a document as `Number`, for implementations that print it otherwise."""
+    """Numbers straight from a document as `Number`, for implementations that print them otherwise."""
     actual = type(value)
     if actual is int or actual is float:
-        return Number(repr(value))
+        return Number(orjson.dumps(value).decode())
+    if actual is list:
+        return [lexeme(item) for item in value]
+    if actual is dict:
+        return {name: lexeme(item) for name, item in value.items()}
     return value
 
 
