@@ -7,6 +7,7 @@ source transaction, and rows and cursor go together.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -237,8 +238,12 @@ class _Writing:
         """The next chunk; None when a commit falls due before there is one."""
         if self._pending.upto is None:
             return await receive.receive()
-        with anyio.move_on_after(self._pending.remaining_s(self._task.commit.every)):
-            return await receive.receive()
+        with contextlib.suppress(anyio.WouldBlock):
+            return receive.receive_nowait()
+        remaining_s = self._pending.remaining_s(self._task.commit.every)
+        if remaining_s > 0:
+            with anyio.move_on_after(remaining_s):
+                return await receive.receive()
         return None
 
     def _due(self, receive: MemoryObjectReceiveStream[Chunk]) -> bool:

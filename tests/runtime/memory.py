@@ -59,6 +59,7 @@ class ScriptedCapture(Capture[Step], frozen=True, kw_only=True):
             if isinstance(act, Exception):
                 if at not in script.raised:
                     script.raised.add(at)
+                    await out.settle()
                     raise act
                 at += 1
                 continue
