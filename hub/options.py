@@ -6,8 +6,12 @@ Each says how it is written in a config and in JSON Schema, and reads itself fro
 from __future__ import annotations
 
 import re
+from contextvars import ContextVar
 from decimal import Decimal
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+if TYPE_CHECKING:
+    from hub.mapping.compiled import Compiled, Kind
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h|d)")
 _DURATION_UNITS_S = {
@@ -113,25 +117,45 @@ class Size(int):
     __repr__ = __str__
 
 
-class MappingText(str):
-    """A text in the mapping language, compiled when the config is read so that its mistakes show there."""
+CONFIG_FILE: ContextVar[str] = ContextVar("CONFIG_FILE", default="")
+"""The configuration that is being read: what its mappings import stands beside it."""
 
-    __slots__ = ()
-    KIND: ClassVar[str] = "mapping"
+
+class MappingText(str):
+    """A text in the mapping language, compiled when the config is read so that its mistakes show there.
+
+    `file` is the configuration it stands in. `compiled` makes it ready to run.
+    """
+
+    __slots__ = ("file",)
+    KIND: ClassVar[Kind] = "mapping"
     JSON_SCHEMA: ClassVar[dict[str, Any]] = {"type": "string", "contentMediaType": "text/x-hub-mapping"}
 
+    file: str
+
+    def __new__(cls, text: str) -> Self:
+        made = super().__new__(cls, text)
+        made.file = CONFIG_FILE.get()
+        return made
+
     @classmethod
-    def parse(cls, written: object) -> MappingText:
+    def parse(cls, written: object) -> Self:
         if not isinstance(written, str):
             raise ValueError(f"expected text, got {_shown(written)}")  # noqa: TRY004
         return cls(written)
+
+    def compiled(self) -> Compiled:
+        """The text ready to run. Raises `hub.mapping.ParseError`."""
+        from hub.mapping import compile as compile_mapping
+
+        return compile_mapping(str(self), kind=self.KIND, file=self.file)
 
 
 class Interpolated(MappingText):
     """Text that may hold `${! query }`, such as `${! @table }`, evaluated against the records."""
 
     __slots__ = ()
-    KIND: ClassVar[str] = "field"
+    KIND: ClassVar[Kind] = "field"
     JSON_SCHEMA: ClassVar[dict[str, Any]] = {"type": "string"}
 
 

@@ -205,10 +205,8 @@ def _checked(hint: Any, found: list[Any], report: Report, path: Path) -> Any:
 
 
 def _check_text(text: MappingText, report: Report, path: Path) -> None:
-    from hub.mapping import compile as compile_mapping
-
     try:
-        compile_mapping(str(text), kind=text.KIND)
+        text.compiled()
     except HubError as error:
         line, column = getattr(error, "line", 1), getattr(error, "column", 1)
         report(path, getattr(error, "message", str(error)), inner=(line, column))

@@ -12,6 +12,7 @@ from hub.config.document import FILE_BYTES_MAX, Document, Table, read
 from hub.config.environment import substituted
 from hub.config.native import SECTIONS, read_catalog
 from hub.errors import ConfigError, Problem
+from hub.options import CONFIG_FILE
 from hub.registry import Unavailable
 
 __all__ = ["lint", "load", "loads"]
@@ -84,10 +85,13 @@ def _checked(
     document = read(file, content, lambda text: substituted(text, environ), unset_ok=unset_ok)
     catalog = None
     if _is_native(document):
+        token = CONFIG_FILE.set(str(root.absolute() / Path(file).name))
         try:
             catalog = read_catalog(document, root.absolute())
         except Unavailable as error:
             document.report((0, 0), str(error))
+        finally:
+            CONFIG_FILE.reset(token)
     return catalog, sorted(set(document.problems))
 
 

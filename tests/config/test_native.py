@@ -189,6 +189,18 @@ def test_a_mistake_in_a_mapping_text_stands_in_the_file() -> None:
     assert problem.startswith("7:18: captures.shop.feed.text: ")
 
 
+def test_mappings_import_what_stands_beside_the_file(tmp_path: Path) -> None:
+    (tmp_path / "shared.blobl").write_text("map loud {\n  root = this.uppercase()\n}\n")
+    (tmp_path / "bad.blobl").write_text("root = )")
+    text = 'captures:\n  shop:\n    feed:\n      url: u\n      text: |\n        import "./{}.blobl"\n        root = 1\n'
+    (tmp_path / "c.yaml").write_text(text.format("shared"))
+    made = load(tmp_path / "c.yaml").captures["shop"].capture  # type: ignore[index]
+    made.text.compiled()  # type: ignore[attr-defined]
+    (tmp_path / "c.yaml").write_text(text.format("bad"))
+    with pytest.raises(ConfigError, match=r"c\.yaml:6:\d+: captures.shop.feed.text: .*bad\.blobl"):
+        load(tmp_path / "c.yaml")
+
+
 NAMES = [
     "captures", "collections", "derivations", "materializations", "log", "server", "shop", "shop/x", "feed", "upper",
     "shelf", "bindings", "commit", "from", "processors", "key", "on_error", "url", "login", "password", "retention",
