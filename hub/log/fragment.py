@@ -61,6 +61,7 @@ class Fragment(msgspec.Struct, frozen=True, array_like=True):
     size: int
     first_us: int
     last_us: int
+    newest_seq: int
     compacted: bool
     schema: bytes | None
     """The collection's schema before the first of its records, as JSON text."""
@@ -125,6 +126,7 @@ class FragmentWriter:
             size=0,
             first_us=0,
             last_us=0,
+            newest_seq=0,
             compacted=compacted,
             schema=schema,
             index=[],
@@ -177,6 +179,7 @@ class FragmentWriter:
             raw_bytes=self._raw_bytes,
             first_us=self._first.ts_us,
             last_us=self._last_us,
+            newest_seq=self._last.seq if self._last is not None else 0,
             index=self._index,
         )
         footer = msgspec.msgpack.encode(made)

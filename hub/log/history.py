@@ -165,9 +165,9 @@ class History:
         """The first frame that any fragment stands for."""
         return min((found[0].first_seq for found in list(self._fragments.values())), default=None)
 
-    def schemas_before(self, seq: int) -> dict[str, bytes]:
+    def schemas_before(self, seq: int) -> dict[str, bytes | None]:
         """The schema in force before a frame, of each collection with a fragment of that frame or a later one."""
-        schemas: dict[str, bytes] = {}
+        schemas: dict[str, bytes | None] = {}
         for name in self.collections():
             fragment = next((f for f in self.of(name) if f.last_seq >= seq), None)
             if fragment is None:
@@ -176,8 +176,7 @@ class History:
             for piece, body, _ in self.pieces(name, fragment.first_seq - 1, seq - 1, from_start=True):
                 if piece.block.encoding == Encoding.SCHEMA:
                     text = body
-            if text is not None:
-                schemas[name] = text
+            schemas[name] = text
         return schemas
 
 

@@ -311,6 +311,7 @@ class Journal:
         if frame.kind is Kind.TRANSACTION or frame.kind is Kind.COMMIT:
             head = body.head
             self.state.apply(head, body.schema_texts, self.epoch, frame.seq, ts_us)
+            live.newest_seq = frame.seq
             if head.parts:
                 live.first_part_segno = min(live.first_part_segno, head.parts[0].segno)
 

@@ -65,7 +65,8 @@ class Keeper:
             await self._roll_overdue(pressed)
             self._look_for_lost_readers()
             await self._let_go(log.history, pressed)
-            await self._make_fragments(log.history)
+            if await self._make_fragments(log.history):
+                await self._let_go(log.history, pressed)
             await self._rewrite_fragments(log.history)
             self.alarms.pop("retention", None)
         except (FatalError, TransientError, OSError) as error:
@@ -92,7 +93,7 @@ class Keeper:
         if live is None or not log.writer.state.since_mark():
             return
         if pressed or log.writer.clock.now_us() - live.header.created_us > log.options.roll_after_s * 1e6:
-            await log.work(log.writer.roll)
+            await log.roll()
 
     def _look_for_lost_readers(self) -> None:
         """Raise an alarm for each reader that holds the log and was not seen for long. It goes on holding it."""
@@ -135,7 +136,7 @@ class Keeper:
                 pressed=pressed,
             )
             if drop:
-                await anyio.to_thread.run_sync(history.replace, (), drop, {name: drop[-1].last_seq})
+                await anyio.to_thread.run_sync(history.replace, (), drop, {name: drop[-1].newest_seq})
         open_segnos = [t.first_segno for t in log.open_transactions.values() if t.first_segno is not None]
         segments = segments_to_drop(
             list(log.writer.segments),
@@ -153,20 +154,23 @@ class Keeper:
     async def _drop(self, history: History, segment: Segment) -> None:
         trims: dict[str, int] = {}
         if segment.last_seq > history.sealed_seq:
-            trims = dict.fromkeys(segment.collections, segment.last_seq)
+            trims = dict.fromkeys(segment.collections, segment.newest_seq)
         await anyio.to_thread.run_sync(history.replace, (), (), trims)
         await self._log.work(lambda: self._log.writer.drop(segment))
 
-    async def _make_fragments(self, history: History) -> None:
+    async def _make_fragments(self, history: History) -> bool:
+        """Take apart what is old enough. True when anything was: its segments can go."""
         log = self._log
         after_s = log.options.fragments_after_s
         if after_s is None:
-            return
+            return False
+        sealed_seq = history.sealed_seq
         for segment in list(log.writer.segments):
             if not segment.sealed or log.writer.clock.now_us() - segment.last_us < after_s * 1e6:
                 break
             if segment.last_seq > history.sealed_seq:
                 await anyio.to_thread.run_sync(take_apart, log, history, segment)
+        return history.sealed_seq > sealed_seq
 
     async def _rewrite_fragments(self, history: History) -> None:
         """Compact or merge, at most one rewrite of each collection a look."""

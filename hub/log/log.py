@@ -165,6 +165,7 @@ class Log:
 
         lock, log = await anyio.to_thread.run_sync(recover)
         log._say_hello()
+        error: Exception | None = None
         try:
             async with anyio.create_task_group() as group:
                 group.start_soon(log._commit_forever)
@@ -172,10 +173,15 @@ class Log:
                 group.start_soon(log.keeper.run)
                 try:
                     yield log
+                except Exception as caught:
+                    # Raised again outside the group, which would wrap it in another.
+                    error = caught
                 finally:
                     with anyio.CancelScope(shield=True):
                         await log._close()
                     group.cancel_scope.cancel()
+            if error is not None:
+                raise error
         finally:
             fs.close(lock)
 
@@ -305,6 +311,11 @@ class Log:
             if self.writer.poisoned is not None:
                 self.writer.check()
             await self._moved.wait()
+
+    async def roll(self) -> None:
+        """Seal the live segment and start the next, so that retention and fragments can get at it."""
+        await self.work(self.writer.roll)
+        self._announce()
 
     async def work(self, call: Callable[[], T]) -> T:
         """Run something that touches the journal's files, in a thread, in turn with the committer."""

@@ -13,7 +13,7 @@ import anyio
 import anyio.to_thread
 
 from hub.errors import LogError
-from hub.log.replay import frames_after, pieces, schemas_before
+from hub.log.replay import Gap, Read, frames_after, pieces, schemas_before
 from hub.log.tail import Entry, bytes_only
 from hub.log.transaction import Committed, Item, Schema
 from hub.record import Batch, Cursor, Place
@@ -67,7 +67,7 @@ class Reader:
     @property
     def lag_frames(self) -> int:
         """Frames between this reader and the end."""
-        return self._log.end.seq - self._seq
+        return max(0, self._log.end.seq - self._seq)
 
     async def read(self, max_bytes: int = 8 << 20) -> Sequence[Committed]:
         """The next durable transactions with anything wanted: as many as fit, at least one.
@@ -171,22 +171,33 @@ class Reader:
 
     def _follow(self) -> Iterator[_Step]:
         """Steps from the files, up to where memory takes over."""
-        log, wanted = self._log, self._wanted
-        upto = log.end.seq
-        oldest = log.writer.segments[0].header.base_seq
-        if self._seq + 1 < oldest and log.history is not None:
-            found = log.history.transactions(self._seq, oldest - 1, wanted, from_start=self._from_start)
-            for committed in found:
-                yield _Step(committed, committed.place if committed.complete else None)
-            # Nothing more is wanted up to the oldest segment; its epoch is not known, so the cursor stays.
-            self._seq = max(self._seq, oldest - 1)
-        for frame in frames_after(log, self._seq, upto):
-            last = None
-            for committed in pieces(log, frame, wanted):
-                if last is not None:
-                    yield _Step(last, None)
-                last = committed
-            yield _Step(last, Place(frame.found.header.epoch, frame.found.header.seq))
+        log, upto = self._log, self._log.end.seq
+        while True:
+            oldest = log.writer.segments[0].header.base_seq
+            if self._seq + 1 < oldest and log.history is not None:
+                kept = log.history.transactions(
+                    self._seq, oldest - 1, self._wanted, from_start=self._from_start
+                )
+                for committed in kept:
+                    yield _Step(committed, committed.place if committed.complete else None)
+                # Nothing more is wanted up to the oldest segment; its epoch is not known, so the cursor stays.
+                self._seq = max(self._seq, oldest - 1)
+            try:
+                for frame in frames_after(log, self._seq, upto):
+                    yield from self._steps(frame)
+                return
+            except Gap:
+                # The segment went while it was waited for; what was in it may stand in fragments now.
+                if log.history is None or self._seq + 1 >= log.writer.segments[0].header.base_seq:
+                    raise
+
+    def _steps(self, frame: Read) -> Iterator[_Step]:
+        last = None
+        for committed in pieces(self._log, frame, self._wanted):
+            if last is not None:
+                yield _Step(last, None)
+            last = committed
+        yield _Step(last, Place(frame.found.header.epoch, frame.found.header.seq))
 
 
 def check_place(log: Log, name: str, place: Place) -> None:

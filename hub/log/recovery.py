@@ -138,6 +138,7 @@ def sealed(segment: Segment, seal: Found) -> None:
     segment.first_us = summary.first_us
     segment.first_part_segno = summary.first_part_segno
     segment.index = summary.index
+    segment.newest_seq = summary.newest_seq
     segment.last_us = max(summary.last_us, seal.header.ts_us)
     segment.last_seq = seal.header.seq
     segment.end = seal.pos + FRAME_HEADER_BYTES + seal.header.length
@@ -225,6 +226,7 @@ def _read_newest(fs: FS, fd: int, segment: Segment, state: State) -> tuple[Found
             head, start = decode_head(found.payload, where)
             texts = schema_texts(head, found.payload, start)
             state.apply(head, texts, header.epoch, header.seq, header.ts_us)
+            segment.newest_seq = header.seq
             if head.parts:
                 segment.first_part_segno = min(segment.first_part_segno, head.parts[0].segno)
         segment.note(header.seq, found.pos, header.length, header.ts_us)

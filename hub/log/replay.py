@@ -122,7 +122,8 @@ def schemas_before(log: Log, seq: int) -> dict[str, bytes]:
         return dict(log.writer.state.schemas)
     oldest = log.writer.segments[0].header.base_seq
     if seq < oldest and log.history is not None:
-        return schemas_before(log, oldest) | log.history.schemas_before(seq)
+        known = {**schemas_before(log, oldest), **log.history.schemas_before(seq)}
+        return {name: text for name, text in known.items() if text is not None}
     segment = segment_of(log, seq)
     schemas: dict[str, bytes] = {}
     fd = log.fs.open(segment.path, write=False)

@@ -43,7 +43,7 @@ def segments_to_drop(
                 rule(name),
                 segment.last_us,
                 newer[index].get(name, 0),
-                segment.last_seq,
+                segment.newest_seq,
                 held_seq,
                 now_us,
                 pressed,
@@ -69,7 +69,7 @@ def fragments_to_drop(
     after = newer_bytes + sum(f.raw_bytes for f in fragments)
     for fragment in fragments:
         after -= fragment.raw_bytes
-        if not _over(rule, fragment.last_us, after, fragment.last_seq, held_seq, now_us, pressed):
+        if not _over(rule, fragment.last_us, after, fragment.newest_seq, held_seq, now_us, pressed):
             break
         drop.append(fragment)
     return drop

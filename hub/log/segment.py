@@ -49,7 +49,8 @@ class Found(NamedTuple):
 
 
 class Segment:
-    """What is known of one segment. `last_seq` and `end` are those of its last durable frame."""
+    """What is known of one segment. `last_seq` and `end` are those of its last durable frame, `newest_seq` is that of the
+    last one that readers are shown anything of."""
 
     __slots__ = (
         "collections",
@@ -60,6 +61,7 @@ class Segment:
         "index",
         "last_seq",
         "last_us",
+        "newest_seq",
         "path",
         "sealed",
         "size",
@@ -70,7 +72,7 @@ class Segment:
         self.header = header
         self.size = size
         self.sealed = False
-        self.last_seq = header.base_seq - 1
+        self.last_seq = self.newest_seq = header.base_seq - 1
         self.end = SEGMENT_HEADER_BYTES
         self.first_us = self.last_us = header.created_us
         self.first_part_segno = header.segno
@@ -90,7 +92,9 @@ class Segment:
         self.end = pos + FRAME_HEADER_BYTES + length
 
     def summary(self) -> Summary:
-        return Summary(self.collections, self.first_us, self.last_us, self.first_part_segno, self.index)
+        return Summary(
+            self.collections, self.first_us, self.last_us, self.first_part_segno, self.newest_seq, self.index
+        )
 
     def start_for(self, seq: int) -> tuple[int, int]:
         """Sequence and byte of an indexed frame at or before `seq`: where to start reading for it."""

@@ -345,7 +345,8 @@ class Checkpoint(msgspec.Struct, array_like=True):
 class Summary(msgspec.Struct, array_like=True):
     """The payload of a SEAL: what its segment holds, and a sparse index by sequence and running time.
 
-    `collections` maps a name to first offset, records, raw bytes. `first_part_segno` is the oldest segment that
+    `collections` maps a name to first offset, records, raw bytes. `newest_seq` is the last frame that readers are
+    shown, or the one before the segment. `first_part_segno` is the oldest segment that
     a COMMIT in this one refers to, or its own.
     """
 
@@ -353,4 +354,5 @@ class Summary(msgspec.Struct, array_like=True):
     first_us: int
     last_us: int
     first_part_segno: int
+    newest_seq: int
     index: list[tuple[int, int, int]]

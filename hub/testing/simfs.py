@@ -147,8 +147,21 @@ class SimFS:
     def corrupt(self, path: Path, change: Callable[[bytearray], None]) -> None:
         """Damage a file, on the disk and in the cache."""
         file = self._names[path]
-        change(file.disk)
-        file.cache = bytearray(file.disk)
+        change(file.cache)
+        file.disk = bytearray(file.cache)
+
+    def copy(self) -> SimFS:
+        """Another machine with the same disk, and nothing in its cache that is not on it."""
+        other = SimFS(0)
+        for path, file in self._names.items():
+            twin = other._names[path] = _File()
+            twin.disk, twin.cache = bytearray(file.cache), bytearray(file.cache)
+        other._disk_names = dict(other._names)
+        return other
+
+    def files(self) -> dict[Path, bytes]:
+        """All files as they are shown now."""
+        return {path: bytes(file.cache) for path, file in self._names.items()}
 
     def _meet(self, call: str, path: Path) -> Fault | None:
         self.calls += 1

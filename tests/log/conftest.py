@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
-from hub.errors import Corrupt, Full, Poisoned
+from hub.errors import Corrupt, FatalError, Full, Poisoned
 from hub.log.frame import Kind
 from hub.log.fs import FS
 from hub.log.journal import Frame, Journal
@@ -176,6 +178,92 @@ def power_stories(seeds: Sequence[int], wrap: Callable[[SimFS], FS] | None = Non
         except AssertionError as error:
             return f"seed {seed}: {error}"
     return None
+
+
+class Damage(NamedTuple):
+    """What came of damaging a log in many ways, one at a time."""
+
+    cases: int
+    detected: int
+    harmless: int
+    lost: list[str]
+    """Opened without a word, and acknowledged transactions missing at the end."""
+    wrong: list[str]
+    """Opened without a word, and something else read than was written."""
+
+
+@cache
+def damaged_log(*, marked: bool) -> tuple[SimFS, list[int]]:
+    """A log of two sealed segments and a live one, left as a crash leaves it."""
+    sim = SimFS(1)
+    journal, _ = open_journal(sim, DIRECTORY, segment_bytes=2_048, random=random.Random(1).randbytes)
+    number = 0
+    while len(journal.segments) < 3 or journal.live is None or journal.live.end < 900:
+        number += 2
+        frames = [Frame(Kind.TRANSACTION, transaction(n, 40)) for n in (number - 1, number)]
+        done = 0
+        while done < 2:
+            done += journal.write(frames, done)
+    if marked:
+        journal.mark()
+    sim.kill()
+    return sim, list(range(1, number + 1))
+
+
+def damage_stories(*, marked: bool = True, step: int = 1) -> Damage:
+    """Flip a bit of every byte, cut every file at every length, zero sectors: one at a time, then open and read."""
+    sim, numbers = damaged_log(marked=marked)
+    changes: list[tuple[str, Path, Callable[[bytearray], None]]] = []
+
+    def flip(at: int) -> Callable[[bytearray], None]:
+        def change(data: bytearray) -> None:
+            data[at] ^= 1 << (at % 8)
+
+        return change
+
+    def cut(at: int) -> Callable[[bytearray], None]:
+        return lambda data: data.__delitem__(slice(at, None))
+
+    def zero(at: int) -> Callable[[bytearray], None]:
+        def change(data: bytearray) -> None:
+            span = data[at : at + 512]
+            data[at : at + 512] = bytes(len(span))
+
+        return change
+
+    for path, content in sim.files().items():
+        size, name = len(content), path.name
+        changes += [(f"{name}: bit of byte {at}", path, flip(at)) for at in range(0, size, step)]
+        changes += [(f"{name}: cut at {at}", path, cut(at)) for at in range(0, size, 3 * step)]
+        changes += [(f"{name}: zeroed at {at}", path, zero(at)) for at in range(0, size, 128 * step)]
+    detected = harmless = 0
+    lost: list[str] = []
+    wrong: list[str] = []
+    for name, path, change in changes:
+        twin = sim.copy()
+        before = twin.files()[path]
+        twin.corrupt(path, change)
+        if twin.files()[path] == before:
+            harmless += 1
+            continue
+        try:
+            journal, _ = open_journal(twin, DIRECTORY, segment_bytes=2_048, random=random.Random(2).randbytes)
+            found = numbers_in(twin, journal)
+        except (FatalError, AssertionError):
+            detected += 1
+            continue
+        if found == numbers:
+            harmless += 1
+        elif found == numbers[: len(found)]:
+            lost.append(name)
+        else:
+            wrong.append(name)
+    return Damage(len(changes), detected, harmless, lost, wrong)
+
+
+@pytest.fixture
+def tell_damage_stories() -> Callable[..., Damage]:
+    return damage_stories
 
 
 @pytest.fixture

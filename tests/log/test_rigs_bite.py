@@ -14,7 +14,7 @@ from unittest.mock import patch
 
 import pytest
 
-from hub.log import frame, journal, recovery, segment
+from hub.log import frame, journal, recovery, segment, transaction
 from hub.log.journal import Journal
 from hub.log.segment import Segment
 from hub.testing.simfs import SimFS
@@ -178,6 +178,24 @@ BUGS: list[Bug] = [
 ]
 
 
+DAMAGE_BUGS: list[tuple[str, dict[str, bool], list[Any]]] = [
+    (
+        "recovery cuts at the first bad frame, as others do",
+        {},
+        [patch.object(recovery, "rest_is", lambda *_: (False, None))],
+    ),
+    ("no marker attests the last group", {"marked": False}, []),
+    (
+        "checksums are compared nowhere",
+        {},
+        [
+            patch.object(segment, "crc_of", lambda _: _Anything()),
+            patch.object(transaction, "crc_of", lambda _: _Anything()),
+        ],
+    ),
+]
+
+
 @contextmanager
 def _switched_on(patches: list[Any]) -> Iterator[None]:
     for one in patches:
@@ -190,8 +208,13 @@ def _switched_on(patches: list[Any]) -> Iterator[None]:
 
 
 @pytest.mark.rig
-def test_every_seeded_bug_is_caught_by_a_rig(tell_power_stories: Callable[..., str | None]) -> None:
+def test_every_seeded_bug_is_caught_by_a_rig(
+    tell_power_stories: Callable[..., str | None], tell_damage_stories: Callable[..., Any]
+) -> None:
     missed: list[str] = []
+    # Made while nothing is wrong yet: the bugs are those of reading.
+    for marked in (True, False):
+        tell_damage_stories(marked=marked, step=5_000)
     for name, wrap, patches in BUGS:
         with _switched_on(patches):
             caught = None
@@ -201,5 +224,15 @@ def test_every_seeded_bug_is_caught_by_a_rig(tell_power_stories: Callable[..., s
                 caught = f"{type(error).__name__}: {error}"
         print(f"{name:60} {caught or 'MISSED'}"[:180])
         if caught is None:
+            missed.append(name)
+    for name, how, patches in DAMAGE_BUGS:
+        with _switched_on(patches):
+            try:
+                found = tell_damage_stories(step=3, **({"marked": True} | how))
+                seen = found.wrong + [lost for lost in found.lost if "zeroed" not in lost]
+            except Exception as error:
+                seen = [f"{type(error).__name__}: {error}"]
+        print(f"{name:60} {f'{len(seen)} silent: {seen[0]}' if seen else 'MISSED'}"[:180])
+        if not seen:
             missed.append(name)
     assert not missed
