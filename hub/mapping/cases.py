@@ -120,7 +120,10 @@ def _same(name: str, found: Any, expected: Any) -> bool:
     if found == expected:
         return True
     try:
-        return bool(json.loads(found, parse_float=str, parse_int=str) == json.loads(expected, parse_float=str, parse_int=str))
+        return bool(
+            json.loads(found, parse_float=str, parse_int=str)
+            == json.loads(expected, parse_float=str, parse_int=str)
+        )
     except ValueError:
         return False
 

@@ -127,6 +127,8 @@ _method(
     "The opposite of a bool.",
     examples=(Example("root.n = this.a.not()", (('{"a":true}', '{"n":false}'),)),),
 )
+
+
 @method(
     "bloblang",
     category=_GENERAL,

@@ -104,14 +104,12 @@ class StatementGenerator(QueryGenerator):
         self.mutation = mutation and structured
         self.text = mapping.text
         self.owned: set[tuple[str, ...]] = set()
-        self.unset_root = True
 
     def batch_function(self, mapping: tree.Mapping) -> None:
         """`def run(st)`: maps all records of a batch."""
         self._declare(mapping.statements)
         self.depth = 3
         scope = Scope()
-        self.unset_root = not self.mutation
         for statement in mapping.statements:
             line = line_and_column(self.text, statement.at)[0]
             self.emit(f"line = {line}")
@@ -119,7 +117,7 @@ class StatementGenerator(QueryGenerator):
         body, self.lines, self.depth = self.lines, [], 0
         self.emit("def run(st):")
         self.depth = 1
-        for line in ("docs = st.docs", "results = []", "done = results.append", "errors = {}"):
+        for line in ("docs = st.docs", "results = []", "done = results.append", "errors = {}; odd = []"):
             self.emit(line)
         self.emit("metas = []" if self.writes_meta else "metas = None")
         for name, column in self.columns.items():
@@ -148,11 +146,12 @@ class StatementGenerator(QueryGenerator):
         self.emit(" errors[i] = (line, st.too_deep(e)); root = NOTHING")
         self.emit("except Exception as e:")
         self.emit(" errors[i] = (line, st.broken(e)); root = NOTHING")
+        self.emit("if type(root) is not dict: odd.append(i)")
         self.emit("done(root)")
         if self.writes_meta:
             self.emit("metas.append(meta)")
         self.depth = 1
-        self.emit("return results, errors, metas")
+        self.emit("return results, errors, metas, odd")
 
     def _hoist(self, body: list[str]) -> None:
         """Moves functions that read nothing of the record in front of the loop."""
@@ -238,7 +237,7 @@ class StatementGenerator(QueryGenerator):
             "docs = st.docs",
             "results = []",
             "done = results.append",
-            "errors = {}",
+            "errors = {}; odd = []",
             "metas = None",
         ):
             self.emit(line)
@@ -294,13 +293,13 @@ class StatementGenerator(QueryGenerator):
             self._set(path, code.text)
             return
         name = self.named(code).text
-        owned, unset = set(self.owned), self.unset_root
+        owned = set(self.owned)
         with self.block(f"if {name} is DELETE:"):
             self._delete(path)
-        self.owned, self.unset_root = set(owned), unset
+        self.owned = set(owned)
         with self.block(f"elif {name} is not NOTHING:"):
             self._set(path, name)
-        self.owned, self.unset_root = owned, False if not unset else self.unset_root and False
+        self.owned &= owned
 
     def _assign_root(self, code: Code) -> None:
         if code.plain:
@@ -309,53 +308,33 @@ class StatementGenerator(QueryGenerator):
             name = self.named(code).text
             self.emit(f"if {name} is not NOTHING: root = {name}")
         self.owned.clear()
-        self.unset_root = False
-
-    def _own_root(self, path: tuple[str, ...]) -> None:
-        if () in self.owned:
-            return
-        if self.mutation:
-            self.emit("old = root")
-        if self.unset_root and not self.mutation and self.certain_root:
-            self.emit("root = {}")
-        else:
-            self.emit(f"root = own_root(root, {path!r})")
-        if self.mutation:
-            self.uses.add("d")
-            self.emit("if this is old: this = root; d = this if type(this) is dict else viewed(this)")
-        self.owned.add(())
-        self.unset_root = False
-
-    certain_root = False
 
     def _set(self, path: tuple[str, ...], value: str) -> None:
-        if not re.fullmatch(r"\w+", value) and self.mutation:
+        """An assignment below `root`: inline where everything on the way is an object, else by helpers."""
+        if self.mutation and not value.isidentifier():
             name = self.temp()
             self.emit(f"{name} = {value}")
             value = name
-        self._own_root(path)
-        container = "root"
-        for position in range(len(path) - 1):
-            prefix = path[: position + 1]
+        fresh = () not in self.owned
+        if fresh and self.mutation:
+            self.emit("old = root")
+        tests, steps, container = ["type(root) is dict"], [], "root"
+        if fresh:
+            steps.append("root = root.copy()")
+        for position, segment in enumerate(path[:-1]):
             inner = self.temp("n")
-            if prefix in self.owned:
-                self.emit(
-                    f"{inner} = step({container}, {path[position]!r})"
-                    if position
-                    else f"{inner} = root[{path[0]!r}]"
-                )
-            else:
-                self.emit(f"{inner} = own({container}, {path!r}, {position})")
-                if path[position] != "-" and not path[position].isdigit():
-                    self.owned.add(prefix)
+            tests.append(f"type({inner} := {container}.get({segment!r})) is dict")
+            if path[: position + 1] not in self.owned:
+                steps.append(f"{inner} = {container}[{segment!r}] = {inner}.copy()")
             container = inner
-        if len(path) == 1:
-            self.emit(f"if type(root) is dict: root[{path[0]!r}] = {value}")
-            self.emit(f"else: put(root, {path!r}, {value})")
-        else:
-            self.emit(f"if type({container}) is dict: {container}[{path[-1]!r}] = {value}")
-            self.emit(f"else: put({container}, {path!r}, {value})")
+        steps.append(f"{container}[{path[-1]!r}] = {value}")
+        self.emit(f"if {' and '.join(tests)}: {'; '.join(steps)}")
+        self.emit(f"else: root = assign(root, {path!r}, {value})")
+        if fresh and self.mutation:
+            self.uses.add("d")
+            self.emit("if this is old: this = root; d = this if type(this) is dict else viewed(this)")
         self.owned = {known for known in self.owned if known[: len(path)] != path}
+        self.owned.update(path[:position] for position in range(len(path)))
 
     def _delete(self, path: tuple[str, ...]) -> None:
         if self.mutation:
@@ -364,8 +343,7 @@ class StatementGenerator(QueryGenerator):
         if self.mutation:
             self.uses.add("d")
             self.emit("if this is old: this = root; d = this if type(this) is dict else viewed(this)")
-        self.owned.clear()
-        self.unset_root = False
+        self.owned = {known for known in self.owned if known[: len(path)] != path}
 
     def _let(self, name: str, value: Query, scope: Scope) -> None:
         code = self._value(value, scope)
@@ -419,7 +397,6 @@ class StatementGenerator(QueryGenerator):
             self.emit("pass")
         self.depth = depth
         self.owned = set.intersection(*after)
-        self.unset_root = False
         self._conditional -= 1
 
     def _statements(self, statements: tuple[Statement, ...], scope: Scope) -> None:
@@ -441,7 +418,7 @@ def _reads_this(value: Query) -> bool:
 
 
 _NAME: Final = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|\b([A-Za-z_]\w*)\b")
-_RECORD: Final = re.compile(r"(this|d|root|i|meta|budget|depth|line|old|st|v\d+|m\d+)$")
+_RECORD: Final = re.compile(r"(this|d|root|i|meta|odd|budget|depth|line|old|st|v\d+|m\d+)$")
 
 
 def _stands_alone(lines: list[str], param: str) -> bool:

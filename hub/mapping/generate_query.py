@@ -149,6 +149,16 @@ _ORDER: Final = {"<": "less", "<=": "less_equal", ">": "greater", ">=": "greater
 _REAL: Final = "not 1e-5 <= {0} < 1e16 or {0} % 1 == 0"
 
 
+INLINED: Final = {
+    "length": ("type({0}) is list or type({0}) is dict", "len({0})", "num"),
+    "lowercase": ("type({0}) is str and {0}.isascii()", "{0}.lower()", "str"),
+    "uppercase": ("type({0}) is str and {0}.isascii()", "{0}.upper()", "str"),
+    "string": ("type({0}) is str", "{0}", "str"),
+    "not_null": ("{0} is not None", "{0}", "any"),
+}
+"""Methods whose frequent case is one expression: when it holds, the expression, the kind of the result."""
+
+
 class QueryGenerator(Emitter):
     """Generates queries. `structured` is False for messages that are no JSON: there `this` is an error."""
 
@@ -431,6 +441,9 @@ class QueryGenerator(Emitter):
             listed = [f"[{', '.join(listed)}]"]
         annotated = target is not None and declared.annotate
         handler = f"annotate(e, {annotation(target)!r})" if annotated and target is not None else None
+        inlined = INLINED.get(node.name) if target is not None and not node.bound else None
+        if inlined is not None:
+            return self._inlined(inlined, targets[0], f"{self.constant(declared.call, 'c')}", handler)
         if static:
             return self._failing(f"{self.constant(node.prepared, 'p')}({', '.join(targets)})", handler)
         call = self.constant(declared.call, "c")
@@ -438,6 +451,17 @@ class QueryGenerator(Emitter):
             made = self._failing(f"{call}({', '.join(first + listed)})", None)
             return self._failing(f"{made.text}({', '.join(targets)})", handler)
         return self._failing(f"{call}({', '.join(first + targets + listed)})", handler)
+
+    def _inlined(self, inlined: tuple[str, str, str], target: str, call: str, handler: str | None) -> Code:
+        """A method's frequent case without a call."""
+        test, fast, kind = inlined
+        value = self.named(Code(target)).text
+        made = self.temp()
+        with self.block(f"if {test.format(value)}:"):
+            self.emit(f"{made} = {fast.format(value)}")
+        with self.block("else:"):
+            self.guarded(f"{made} = {call}({value})", handler or "e")
+        return Code(made, kind)
 
     context: Any = None
 

@@ -28,17 +28,23 @@ def rebuilt(
     metas: list[dict[str, Value]] | None,
     failed: Collection[int],
     unparsed: frozenset[int],
+    odd: Sequence[int],
 ) -> tuple[Batch, Sequence[int]]:
-    """The mapped batch, and the index each of its records had."""
+    """The mapped batch, and the index each of its records had. `odd` lists the results that are no objects."""
     indexes: Sequence[int] = range(batch.count)
-    dropped = DELETE in results
+    kinds = {type(results[index]) for index in odd}
+    dropped = unchanged = False
+    if kinds:
+        dropped = any(results[index] is DELETE for index in odd)
+        unchanged = any(results[index] is NOTHING for index in odd)
+        if kinds & {str, bytes}:
+            for index in odd:
+                results[index] = raw_document(results[index])
     if dropped:
         indexes = [index for index, result in enumerate(results) if result is not DELETE]
         results = [results[index] for index in indexes]
-    if unparsed or any(type(result) in (str, bytes) for result in results):
-        results = [raw_document(result) for result in results]
     lines: dict[int, bytes] = {}
-    if NOTHING in results:
+    if unchanged:
         if unparsed:
             whole = batch.lines()
             lines = {new: whole[old] for new, old in enumerate(indexes) if old in unparsed}

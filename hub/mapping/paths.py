@@ -140,9 +140,8 @@ def assign(root: Value, path: Sequence[str], value: Value) -> Value:
 
 
 def without(root: Value, path: Sequence[str]) -> Value:
-    """A document without what is at a path; the given one stays as it is."""
-    fresh = own_root(root, path) if root is None or root is NOTHING else root
-    return _removed(fresh, path)
+    """A document without what is at a path; the given one stays as it is, and the answer is never it."""
+    return _removed(own_root(root, path), path)
 
 
 def _removed(value: Value, path: Sequence[str]) -> Value:

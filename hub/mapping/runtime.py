@@ -278,7 +278,7 @@ _HELPERS: Final[tuple[Callable[..., Any], ...]] = (
     annotate, between, prefixed, passed, map_failed, text_of, no_context, undefined, not_found,
     inverted, not_boolean, key_of, kept, kept_fields, computed, lexeme, argument, element, part, viewed,
     new_metadata, without_key, steps, every, lookup, real, field_text,
-    dot_search, paths.step, paths.search, paths.own_root, paths.own, paths.put, paths.without,
+    dot_search, paths.step, paths.search, paths.assign, paths.without,
     operators.add, operators.subtract, operators.multiply, operators.divide, operators.modulo,
     operators.negate, operators.equal, operators.not_equal, operators.less, operators.less_equal,
     operators.greater, operators.greater_equal, operators.truth,
