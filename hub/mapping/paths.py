@@ -140,8 +140,10 @@ def assign(root: Value, path: Sequence[str], value: Value) -> Value:
 
 
 def without(root: Value, path: Sequence[str]) -> Value:
-    """A document without what is at a path; the given one stays as it is, and the answer is never it."""
-    return _removed(own_root(root, path), path)
+    """A document without what is at a path; the given one stays as it is. An object or array is always copied."""
+    if root is NOTHING or root is None or isinstance(root, dict | list):
+        return _removed(own_root(root, path), path)
+    return root
 
 
 def _removed(value: Value, path: Sequence[str]) -> Value:

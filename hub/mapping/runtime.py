@@ -305,6 +305,7 @@ NAMES: Final[Mapping[str, Any]] = {
     "int": int,
     "float": float,
     "bool": bool,
+    "len": len,
     "next": next,
     "enumerate": enumerate,
     **{helper.__name__: helper for helper in _HELPERS},

@@ -66,14 +66,14 @@ def _concat(arguments: list[Value]) -> Callable[[Value], list[Any]]:
     ],
 )
 def _zip(arguments: list[Value]) -> Callable[[Value], list[Any]]:
-    if not arguments:
-        raise EvaluationError("zip requires at least one argument")
     arrays = [as_array(argument) for argument in arguments]
     if any(len(array) != len(arrays[0]) for array in arrays):
         raise EvaluationError("can't zip different length array values")
 
     def run(target: Value) -> list[Any]:
         first = as_array(target)
+        if not arrays:
+            raise EvaluationError("zip requires at least one argument")
         if len(first) != len(arrays[0]):
             raise EvaluationError("can't zip different length array values")
         return [list(row) for row in zip(first, *arrays, strict=True)]

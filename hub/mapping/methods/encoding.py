@@ -103,7 +103,7 @@ def _xxhash64() -> Callable[[bytes], bytes]:
         Param(
             "algorithm",
             "string",
-            doc="`sha256`, `sha512`, `sha1`, `md5`, `crc32`, `fnv32`, `xxhash64`, `hmac_sha1`, `hmac_sha256` or `hmac_sha512`.",
+            doc="`sha256`, `sha512`, `sha3_256`, `sha3_512`, `sha1`, `md5`, `crc32`, `fnv32`, `xxhash64`, `hmac_sha1`, `hmac_sha256` or `hmac_sha512`.",
         ),
         Param("key", "string", None, "The key of an HMAC."),
         Param(
@@ -125,13 +125,16 @@ def _xxhash64() -> Callable[[bytes], bytes]:
     ],
 )
 def _hash(algorithm: str, key: str | None, polynomial: str) -> Callable[[Value], bytes]:
-    hasher = _hasher(algorithm.replace("-", "_"), algorithm, key, polynomial)
+    hasher = _hasher(_ALIASES.get(algorithm, algorithm), algorithm, key, polynomial)
     return lambda target: hasher(as_data(target))
+
+
+_ALIASES: Final = {"hmac-sha1": "hmac_sha1", "hmac-sha256": "hmac_sha256", "hmac-sha512": "hmac_sha512"}
 
 
 def _hasher(name: str, given: str, key: str | None, polynomial: str) -> Callable[[bytes], bytes]:
     match name:
-        case "sha1" | "sha256" | "sha512" | "md5":
+        case "sha1" | "sha256" | "sha512" | "sha3_256" | "sha3_512" | "md5":
             return _digest(name)
         case "hmac_sha1" | "hmac_sha256" | "hmac_sha512":
             if key is None:

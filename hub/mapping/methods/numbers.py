@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any, Final
 
+from hub.mapping import gomath
 from hub.mapping.conversions import finite, to_float, to_signed, to_unsigned
 from hub.mapping.receivers import as_array, as_float, as_int, as_number
 from hub.mapping.registry import Example, Param, method
@@ -91,19 +92,11 @@ def _function(
     )(run)
 
 
-def _log(value: float) -> float:
-    return math.log(value) if value > 0 else -math.inf if value == 0 else math.nan
-
-
-def _log10(value: float) -> float:
-    return math.log10(value) if value > 0 else -math.inf if value == 0 else math.nan
-
-
-_function("log", "The natural logarithm.", ('{"v":1}', '{"v":0}'), _log, annotate=True)
-_function("log10", "The logarithm to base ten.", ('{"v":1000}', '{"v":3}'), _log10, annotate=True)
-_function("sin", "The sine of an angle in radians.", ('{"v":0}', '{"v":0}'), math.sin, annotate=False)
-_function("cos", "The cosine of an angle in radians.", ('{"v":0}', '{"v":1}'), math.cos, annotate=False)
-_function("tan", "The tangent of an angle in radians.", ('{"v":0}', '{"v":0}'), math.tan, annotate=False)
+_function("log", "The natural logarithm.", ('{"v":1}', '{"v":0}'), gomath.log, annotate=True)
+_function("log10", "The logarithm to base ten.", ('{"v":1000}', '{"v":3}'), gomath.log10, annotate=True)
+_function("sin", "The sine of an angle in radians.", ('{"v":0}', '{"v":0}'), gomath.sin, annotate=False)
+_function("cos", "The cosine of an angle in radians.", ('{"v":0}', '{"v":1}'), gomath.cos, annotate=False)
+_function("tan", "The tangent of an angle in radians.", ('{"v":0}', '{"v":0}'), gomath.tan, annotate=False)
 
 
 @method(
@@ -248,9 +241,13 @@ def _sum(target: Value) -> Value:
         return target
     total = 0.0
     items: list[Any] = as_array(target)
+    failure: EvaluationError | None = None
     for index, item in enumerate(items):
         try:
             total += as_float(item)
         except EvaluationError as error:
-            raise EvaluationError(f"index {index}: {error.text}", placed=True) from error
+            # As in the engine, the last item that is no number is the one that is told.
+            failure = EvaluationError(f"index {index}: {error.text}", placed=True)
+    if failure is not None:
+        raise failure
     return finite(total)
