@@ -103,11 +103,33 @@ def tan(value: float) -> float:
     return -found if value < 0 else found
 
 
+_LN2_HIGH: Final = 6.93147180369123816490e-01
+_LN2_LOW: Final = 1.90821492927058770002e-10
+_INVERSE_LN2: Final = 1.44269504088896340735992468100189214
+_LOG10_OF_2: Final = 0.30102999566398119521373889472449302677
+_LOG_ODD: Final = (
+    1.479819860511658591e-01,
+    1.818357216161805012e-01,
+    2.857142874366239149e-01,
+    6.666666666666735130e-01,
+)
+_LOG_EVEN: Final = (1.531383769920937332e-01, 2.222219843214978396e-01, 3.999999999940941908e-01)
+
+
 def log(value: float) -> float:
-    """The natural logarithm; minus infinity of 0, NaN of negative numbers."""
-    if value > 0:
-        return math.log(value)
-    return -math.inf if value == 0 else math.nan
+    """The natural logarithm, by FreeBSD's `e_log.c`; minus infinity of 0, NaN of negative numbers."""
+    if value <= 0 or not math.isfinite(value):
+        return -math.inf if value == 0 else math.inf if value == math.inf else math.nan
+    fraction, exponent = math.frexp(value)
+    if fraction < math.sqrt(0.5):
+        fraction, exponent = fraction * 2, exponent - 1
+    rest = fraction - 1
+    ratio = rest / (2 + rest)
+    square = ratio * ratio
+    fourth = square * square
+    series = square * _horner(_LOG_ODD, fourth) + fourth * _horner(_LOG_EVEN, fourth)
+    half = 0.5 * rest * rest
+    return exponent * _LN2_HIGH - ((half - (ratio * (half + series) + exponent * _LN2_LOW)) - rest)
 
 
 def log10(value: float) -> float:
@@ -115,5 +137,54 @@ def log10(value: float) -> float:
     if value <= 0 or not math.isfinite(value):
         return log(value)
     fraction, exponent = math.frexp(value)
-    base_two = exponent - 1.0 if fraction == 0.5 else log(fraction) * (1 / math.log(2)) + exponent
-    return base_two * (math.log(2) / math.log(10))
+    base_two = exponent - 1.0 if fraction == 0.5 else log(fraction) * _INVERSE_LN2 + exponent
+    return base_two * _LOG10_OF_2
+
+
+def power(base: float, exponent: float) -> float:
+    """A number to a power: its fraction by the exponential, whole powers by squaring; NaN where there is none."""
+    if exponent == 0 or base == 1:
+        return 1.0
+    if exponent == 1:
+        return base
+    if exponent == 0.5 and base >= 0:
+        return math.sqrt(base)
+    if exponent == -0.5 and base > 0:
+        return 1 / math.sqrt(base)
+    if base == 0 or not math.isfinite(base) or not math.isfinite(exponent) or abs(exponent) >= 1 << 63:
+        return _limit(base, exponent)
+    fraction, whole = math.modf(abs(exponent))
+    if fraction and base < 0:
+        return math.nan
+    answer, binary = 1.0, 0
+    if fraction:
+        if fraction > 0.5:
+            fraction, whole = fraction - 1, whole + 1
+        answer = math.exp(fraction * log(base))
+    mantissa, shift = math.frexp(base)
+    times = int(whole)
+    while times:
+        if abs(shift) > 1 << 12:
+            binary += shift
+            break
+        if times & 1:
+            answer, binary = answer * mantissa, binary + shift
+        mantissa, shift = mantissa * mantissa, shift << 1
+        if mantissa < 0.5:
+            mantissa, shift = mantissa + mantissa, shift - 1
+        times >>= 1
+    if exponent < 0:
+        answer, binary = 1 / answer, -binary
+    try:
+        return math.ldexp(answer, binary)
+    except OverflowError:
+        return math.copysign(math.inf, answer)
+
+
+def _limit(base: float, exponent: float) -> float:
+    try:
+        return math.pow(base, exponent)
+    except OverflowError:
+        return math.inf
+    except ValueError:
+        return math.inf if base == 0 else math.nan

@@ -108,14 +108,7 @@ _function("tan", "The tangent of an angle in radians.", ('{"v":0}', '{"v":0}'), 
     examples=[Example("root.v = this.v.pow(-2)", (('{"v":2}', '{"v":0.25}'),))],
 )
 def _pow(target: Value, exponent: float) -> float:
-    base = as_float(target)
-    try:
-        found = math.pow(base, exponent)
-    except OverflowError:
-        found = -math.inf if base < 0 and exponent % 2 == 1 else math.inf
-    except ValueError:
-        found = math.inf if base == 0 else math.nan
-    return finite(found)
+    return finite(gomath.power(as_float(target), exponent))
 
 
 def _bits(name: str, doc: str, example: tuple[str, str], change: Callable[[int, int], int]) -> None:
