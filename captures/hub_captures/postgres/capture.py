@@ -11,11 +11,12 @@ from typing import Annotated, ClassVar, Literal
 from msgspec import Meta
 
 from hub.capture import Capture, Discovered, Finding, Outlet
+from hub.document import encode
 from hub.record import TaskName
 from hub.spec import Duration, Path, Secret, Size, Spec
 from hub_captures.postgres import catalog, checks
 from hub_captures.postgres.catalog import Table, load_types, matches
-from hub_captures.postgres.connection import Server
+from hub_captures.postgres.connection import Server, rows
 from hub_captures.postgres.layout import layout
 from hub_captures.postgres.position import PostgresPosition
 from hub_captures.postgres.types import PgType
@@ -128,9 +129,6 @@ class PostgresCapture(Capture[PostgresPosition], frozen=True, kw_only=True):
             description="Receive large transactions while they go on, and spool them to disk here instead of there."
         ),
     ] = False
-    two_phase: Annotated[
-        bool, Meta(description="Receive prepared transactions when they are prepared (PostgreSQL 15).")
-    ] = False
     failover: Annotated[
         bool,
         Meta(description="Make the slot known to standbys, so that it outlives a failover (PostgreSQL 17)."),
@@ -226,6 +224,18 @@ class PostgresCapture(Capture[PostgresPosition], frozen=True, kw_only=True):
         from hub_captures.postgres.session import run
 
         await run(self, resume, out)
+
+    async def backfill(self, task: TaskName, tables: Sequence[str], *, where: str = "") -> None:
+        """Ask the running capture of this name, in whatever process, to read rows of these tables again. The
+        request goes through the source's own WAL, so it is neither lost nor carried out twice."""
+        content = encode({"task": task, "snapshot": list(tables), "where": where}).decode()
+        async with self.server(task).connected() as query:
+            await rows(
+                query,
+                "asking for a backfill",
+                "select pg_logical_emit_message(true, 'hub.signal', %s)",
+                [content],
+            )
 
 
 def _made_name(task: TaskName) -> str:

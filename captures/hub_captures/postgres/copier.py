@@ -68,6 +68,8 @@ class Copier:
             where=state.where,
             rows_max=self._rows.get(oid, CHUNK_ROWS_FIRST),
             bytes_max=self._capture.chunk,
+            record_bytes_max=self._capture.max_record,
+            may_omit=self._capture.on_oversized == "omit",
         )
         truncates = state.replace and not state.began
         rows_before = 0
@@ -76,7 +78,7 @@ class Copier:
             nonlocal truncates, rows_before
             await self._out.send(batches_of(piece, truncates=truncates), None)
             truncates = False
-            rows_before += len(piece.lines)
+            rows_before += len(piece.rows.lines)
             self._out.progress(piece.layout.schema.collection, rows_before, piece.table.rows_estimate)
 
         began = time.monotonic()
@@ -85,11 +87,13 @@ class Copier:
             piece = await read_chunk(self._connection, self._publication, wanted, must, layout_of)
         else:
             piece = await read_whole(self._connection, self._publication, wanted, must, layout_of, deliver)
-        self._adapt(oid, len(piece.lines), wanted.rows_max, time.monotonic() - began)
+        self._adapt(oid, len(piece.rows.lines), wanted.rows_max, time.monotonic() - began)
         tracked.table = piece.table
         handover.order(sort_key(piece.table, self._types))
         moment = piece.moment
-        handover.read(Chunk(piece.upper, moment.visibility, moment.fence), rows_before + len(piece.lines))
+        handover.read(
+            Chunk(piece.upper, moment.visibility, moment.fence), rows_before + len(piece.rows.lines)
+        )
         await self._out.send(batches_of(piece, truncates=truncates), position())
         done = handover.state.rows
         total = done if handover.is_complete else max(done + 1, piece.table.rows_estimate)

@@ -9,122 +9,30 @@ obstacle, the reader stops, and goes on when the obstacle is removed.
 
 from __future__ import annotations
 
-import base64
-import struct
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 from hub import cdc
-from hub.document import encode
-from hub.record import CREATE, DELETE, TRUNCATE, UPDATE, Batch
+from hub.record import CREATE, TRUNCATE, UPDATE, Batch
 from hub.schema import CollectionSchema
 from hub_captures.postgres import pgoutput
-from hub_captures.postgres.decoder import UNCHANGED, Cell, Decoder, tuple_cells
+from hub_captures.postgres.changes import (
+    NEW,
+    changes_of,
+    message_line,
+    oversized_error,
+    with_omitted,
+    without_largest,
+)
+from hub_captures.postgres.gathered import Gathered
 from hub_captures.postgres.handover import HandOver, Incomparable
 from hub_captures.postgres.pgoutput import HEADER, Begin, Relation
 from hub_captures.postgres.position import Key
+from hub_captures.postgres.spool import Spool
 
-_NEW, _KEY_IMAGE = b"NK"
-_TUPLE = HEADER + 6
-"""Where the first tuple of a row message begins: after kind, OID and the tuple's own kind."""
+_STREAM_STOP = ord("E")
 _ROW = HEADER + 8
-"""Where the first column of that tuple begins."""
-
-
-class Gathered:
-    """The records of one table since they were last taken, laid out as the table was then."""
-
-    __slots__ = (
-        "collection",
-        "committed",
-        "counted",
-        "decoder",
-        "handover",
-        "is_touched",
-        "key_indexes",
-        "lines",
-        "lsns",
-        "ops",
-        "relation",
-        "row",
-        "runs",
-        "schema",
-        "shared",
-        "sparse",
-    )
-
-    def __init__(
-        self,
-        schema: CollectionSchema,
-        relation: Relation,
-        decoder: Decoder,
-        key_indexes: Sequence[int],
-        handover: HandOver | None,
-    ) -> None:
-        self.collection = schema.collection
-        self.schema = schema
-        self.relation = relation
-        self.decoder = decoder
-        self.row = decoder.row
-        self.key_indexes = tuple(key_indexes)
-        self.handover = handover
-        self.shared = {cdc.SCHEMA: relation.schema, cdc.TABLE: relation.table}
-        self.is_touched = False
-        self.committed = 0
-        self._reset()
-
-    def _reset(self) -> None:
-        self.lines: list[bytes] = []
-        self.ops = bytearray()
-        self.lsns: list[bytes] = []
-        self.sparse: dict[str, dict[int, Any]] = {}
-        self.runs: list[cdc.TransactionRun] = []
-        self.counted = 0
-
-    def add(self, op: int, line: bytes, lsn: bytes, metadata: Mapping[str, Any]) -> None:
-        """One record with metadata that most records do not have."""
-        index = len(self.lines)
-        self.lines.append(line)
-        self.ops.append(op)
-        self.lsns.append(lsn)
-        for name, value in metadata.items():
-            self.sparse.setdefault(name, {})[index] = value
-
-    def close_run(self, begin: Begin, origin: str | None) -> None:
-        """The records since the last run belong to this transaction."""
-        count = len(self.lines) - self.counted
-        if count:
-            self.runs.append(cdc.TransactionRun(count, begin.xid, begin.commit_lsn, begin.ts_ms, origin))
-            self.counted += count
-
-    def take(self, count: int) -> Batch:
-        """A batch of the first `count` records, which end where a run ends. They are forgotten here."""
-        lines, ops, lsns, sparse, runs = self.lines, self.ops, self.lsns, self.sparse, self.runs
-        self._reset()
-        if count < len(lines):
-            # Records of a transaction that has not ended stay: they belong to no run yet.
-            self.lines, lines = lines[count:], lines[:count]
-            self.ops, ops = ops[count:], ops[:count]
-            self.lsns, lsns = lsns[count:], lsns[:count]
-            for name, values in sparse.items():
-                later = {index - count: value for index, value in values.items() if index >= count}
-                if later:
-                    self.sparse[name] = later
-        shared, columns = cdc.transaction_metadata(runs)
-        columns[cdc.LSN] = list(struct.unpack(f">{count}Q", b"".join(lsns)))
-        for name, values in sparse.items():
-            if any(index < count for index in values):
-                here = {index: value for index, value in values.items() if index < count}
-                columns[name] = cdc.sparse(here, count)
-        only_creates = ops.count(CREATE) == count
-        return Batch(
-            self.collection,
-            count,
-            ndjson=b"".join(lines),
-            ops=None if only_creates else bytes(ops),
-            shared=self.shared | shared,
-            columns=columns,
-        )
+"""Where the first column of a message's first tuple begins: after kind, OID, the tuple's kind and its count."""
 
 
 class Described(NamedTuple):
@@ -166,7 +74,7 @@ class Feed:
     stands in messages to where its records are gathered, None for one that is not captured.
     """
 
-    def __init__(self, messages: Gathered | None) -> None:
+    def __init__(self, messages: Gathered | None, *, record_bytes_max: int, may_omit: bool) -> None:
         self.tables: dict[bytes, Gathered | None] = {}
         self.lsn = 0
         self.begin: Begin | None = None
@@ -180,6 +88,13 @@ class Feed:
         self.records = 0
         self.undecided: set[int] = set()
         """Transactions that touched a table under copy since the last chunk."""
+        self.spool = Spool()
+        self.oversized = 0
+        """Records that were sent without some of their fields."""
+        self._replayed: Iterator[bytes] | None = None
+        self._replay_end = 0
+        self._record_bytes_max = record_bytes_max
+        self._may_omit = may_omit
         self._messages = messages
         self._origin: str | None = None
         self._touched: list[Gathered] = []
@@ -195,14 +110,56 @@ class Feed:
             ord("O"): self._on_origin,
             ord("M"): self._message,
             ord("Y"): self._type,
+            ord("S"): self._stream_start,
+            ord("c"): self._stream_commit,
+            ord("A"): self._stream_abort,
         }
 
     def message(self, b: bytes) -> bool | None:
         """One message of the plugin, with its header. True stops the reader."""
+        if self.spool.is_open:
+            if b[HEADER] == _STREAM_STOP:
+                self.spool.stop()
+            else:
+                self.spool.add(b, HEADER)
+            return None
         handler = self._handlers.get(b[HEADER])
         if handler is None:
             raise pgoutput.unknown(b)
+        if len(b) > self._record_bytes_max and b[HEADER] in b"IUD":
+            return self._judge_oversized(b)
         return handler(b)
+
+    @property
+    def is_replaying(self) -> bool:
+        """A streamed transaction has committed, and its messages are being taken from the spool."""
+        return self._replayed is not None
+
+    def replay(self, bytes_max: int) -> None:
+        """Go on with the messages of the spool, until there is an obstacle, or for so many bytes."""
+        assert self._replayed is not None
+        for b in self._replayed:
+            bytes_max -= len(b)
+            self.bytes += len(b)
+            if self.message(b) or bytes_max <= 0:
+                return
+        self._replayed = None
+        self.end_transaction(self._replay_end)
+
+    def _stream_start(self, b: bytes) -> None:
+        self.spool.start(int.from_bytes(b[26:30]))
+
+    def _stream_abort(self, b: bytes) -> None:
+        self.spool.abort(int.from_bytes(b[26:30]), int.from_bytes(b[30:34]))
+
+    def _stream_commit(self, b: bytes) -> bool:
+        xid = int.from_bytes(b[26:30])
+        found = pgoutput.commit(b, HEADER + 4)
+        spooled = self.spool.commit(xid)
+        self.begin = Begin(found.commit_lsn, found.ts_ms, xid)
+        self._replayed = spooled.messages() if spooled is not None else iter(())
+        self._replay_end = found.end_lsn
+        return True
 
     @property
     def has_committed(self) -> bool:
@@ -280,7 +237,7 @@ class Feed:
         table = self.tables[b[26:30]]
         if table is None:
             return None
-        if table.handover is not None or b[30] != _NEW:
+        if table.handover is not None or b[30] != NEW:
             return self._judge(b, table)
         line = table.row(b, _ROW)
         if line is None:
@@ -296,9 +253,23 @@ class Feed:
         table = self.tables[b[26:30]]
         return None if table is None else self._judge(b, table)
 
-    def _judge(self, b: bytes, table: Gathered) -> bool | None:
+    def _judge_oversized(self, b: bytes) -> bool | None:
+        """A row beyond the limit: it stops the capture, or its largest fields are left out."""
+        table = self.tables[b[26:30]]
+        if table is None:
+            return None
+        name = f"{table.relation.schema}.{table.relation.table}"
+        if not self._may_omit:
+            raise oversized_error(name, len(b), self._record_bytes_max)
+        shorter, omitted = without_largest(b, table, self._record_bytes_max)
+        self.oversized += 1
+        return self._judge(shorter, table, omitted)
+
+    def _judge(self, b: bytes, table: Gathered, omitted: frozenset[str] = frozenset()) -> bool | None:
         """A row message that needs a closer look: an old image, unchanged values, a table under copy."""
         changes = changes_of(b, table)
+        if omitted:
+            changes = [with_omitted(change, omitted) for change in changes]
         if table.handover is not None:
             assert self.begin is not None
             xid = self.begin.xid
@@ -374,86 +345,11 @@ class Feed:
                 # The record itself lies before this LSN, the next one behind it.
                 self.end_transaction(found.lsn + 1)
         if found.prefix == SIGNAL_PREFIX:
+            if alone:
+                self.lsn = max(self.lsn, found.lsn + 1)
             self.obstacle, self.repeat = Signal(found.content), None
             return True
         return alone and self.hold
-
-
-class Change(NamedTuple):
-    """One record to be. `key` is the key of the row it is about."""
-
-    op: int
-    key: Key
-    line: bytes
-    metadata: Mapping[str, Any]
-
-
-def changes_of(b: bytes, table: Gathered) -> list[Change]:
-    """What a row message says: one change, or a delete and a create when the key has changed."""
-    kind, image = b[HEADER], b[30]
-    cells, at = tuple_cells(b, _TUPLE)
-    decoder = table.decoder
-    if kind == 73:
-        return [Change(CREATE, _key(cells, table), decoder.document(cells), {})]
-    if kind == 68:
-        if image == _KEY_IMAGE:
-            return [Change(DELETE, _key(cells, table), decoder.document(cells, _identity(table)), {})]
-        line = decoder.document(cells)
-        return [Change(DELETE, _key(cells, table), line, {cdc.BEFORE: line[:-1]})]
-    if image == _NEW:
-        return [_updated(cells, table, {})]
-    new, _ = tuple_cells(b, at + 1)
-    for index in range(len(new)) if image != _KEY_IMAGE else _identity(table):
-        if new[index] is UNCHANGED:
-            new[index] = cells[index]
-    before: dict[str, Any] = {}
-    old_line = decoder.document(cells, None if image != _KEY_IMAGE else _identity(table))
-    if image != _KEY_IMAGE:
-        before[cdc.BEFORE] = old_line[:-1]
-    old_key, new_key = _key(cells, table), _key(new, table)
-    if old_key == new_key:
-        return [_updated(new, table, before)]
-    created = _updated(new, table, before)
-    return [
-        Change(
-            DELETE,
-            old_key,
-            old_line,
-            {**before, cdc.KEY_CHANGE: decoder.document(new, table.key_indexes)[:-1]},
-        ),
-        created._replace(
-            op=CREATE,
-            metadata={**created.metadata, cdc.KEY_CHANGE: decoder.document(cells, table.key_indexes)[:-1]},
-        ),
-    ]
-
-
-def _updated(cells: Sequence[Cell], table: Gathered, metadata: Mapping[str, Any]) -> Change:
-    unchanged = table.decoder.unchanged(cells)
-    if unchanged:
-        metadata = {**metadata, cdc.UNCHANGED: unchanged}
-    return Change(UPDATE, _key(cells, table), table.decoder.document(cells), metadata)
-
-
-def message_line(found: pgoutput.Message) -> bytes:
-    """A logical message as a document: its content as text, or in base64 when it is no text."""
-    try:
-        return encode({"content": found.content.decode()}) + b"\n"
-    except UnicodeDecodeError:
-        return encode({"content_base64": base64.b64encode(found.content).decode()}) + b"\n"
-
-
-def _identity(table: Gathered) -> list[int]:
-    """The columns of an old image that means only the identity."""
-    return [index for index, column in enumerate(table.relation.columns) if column.in_identity]
-
-
-def _key(cells: Sequence[Cell], table: Gathered) -> Key:
-    found = []
-    for index in table.key_indexes:
-        cell = cells[index]
-        found.append(cell.decode(errors="replace") if isinstance(cell, bytes) else "")
-    return tuple(found)
 
 
 def _is_ranked(handover: HandOver, key: Key) -> bool:

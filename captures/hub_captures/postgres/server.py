@@ -42,7 +42,6 @@ class Slot(msgspec.Struct, frozen=True):
     retained_bytes: int
     lag_bytes: int
     invalidation: str
-    two_phase: bool
     failover: bool
     temporary: bool
 
@@ -72,7 +71,7 @@ select s.slot_name, s.plugin, s.database, s.active_pid,
        coalesce(s.confirmed_flush_lsn - '0/0', 0)::bigint, coalesce(s.restart_lsn - '0/0', 0)::bigint,
        {wal_status}, {safe_wal_size},
        coalesce({now} - s.restart_lsn, 0)::bigint, coalesce({now} - s.confirmed_flush_lsn, 0)::bigint,
-       coalesce({invalidation}, ''), {two_phase}, {failover}, s.temporary
+       coalesce({invalidation}, ''), {failover}, s.temporary
   from pg_replication_slots s where s.slot_name = %s
 """
 
@@ -87,7 +86,6 @@ async def slot_of(query: Connection, name: str) -> Slot | None:
         invalidation="s.invalidation_reason"
         if version >= 17
         else ("case when s.conflicting then 'conflict' end" if version == 16 else "null"),
-        two_phase="s.two_phase" if version >= 14 else "false",
         failover="s.failover" if version >= 17 else "false",
     )
     found = await rows(query, "looking at the slot", text, [name])
@@ -108,19 +106,16 @@ async def flushed_lsn(query: Connection) -> int:
     return int(lsn)
 
 
-async def create_slot(wire: Connection, name: str, *, two_phase: bool, failover: bool) -> int:
+async def create_slot(wire: Connection, name: str, *, failover: bool) -> int:
     """Make the slot. Waits for every transaction that is writing now. The LSN from which it decodes."""
     version = wire.info.server_version // 10000
     options = ["SNAPSHOT 'nothing'"]
-    if two_phase:
-        options.append("TWO_PHASE")
     if failover and version >= 17:
         options.append("FAILOVER")
     if version >= 15:
         command = f"CREATE_REPLICATION_SLOT {quoted(name)} LOGICAL pgoutput ({', '.join(options)})"
     else:
-        words = " ".join(["NOEXPORT_SNAPSHOT", *(["TWO_PHASE"] if two_phase and version >= 14 else [])])
-        command = f"CREATE_REPLICATION_SLOT {quoted(name)} LOGICAL pgoutput {words}"
+        command = f"CREATE_REPLICATION_SLOT {quoted(name)} LOGICAL pgoutput NOEXPORT_SNAPSHOT"
     (made,) = await replication_command(wire, f"creating the slot {name}", command)
     return lsn_of(str(made["consistent_point"]))
 

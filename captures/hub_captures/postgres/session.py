@@ -11,21 +11,26 @@ import time
 from collections.abc import Sequence
 
 import anyio
+import anyio.lowlevel
+import msgspec
 
-from hub.capture import Outlet
+from hub.capture import Outlet, collection_name
 from hub.errors import HubError, TransientError
-from hub.record import Batch
-from hub.schema import CollectionSchema
+from hub.record import Batch, TaskName
+from hub.schema import CollectionSchema, describe
+from hub.schema.types import BYTES, STRING
 from hub_captures.postgres.capture import PostgresCapture
 from hub_captures.postgres.catalog import Table, load_types
 from hub_captures.postgres.connection import Connection, rows
 from hub_captures.postgres.copier import Copier
-from hub_captures.postgres.feed import Feed, Gathered, Signal, UnknownOrder, UnknownRelation
+from hub_captures.postgres.decoder import Decoder
+from hub_captures.postgres.feed import Feed, Signal, UnknownOrder, UnknownRelation
+from hub_captures.postgres.gathered import Gathered
 from hub_captures.postgres.keys import rank_query, sort_key
 from hub_captures.postgres.layout import ColumnOf, Layout, layout
 from hub_captures.postgres.pgoutput import Relation, keepalive
 from hub_captures.postgres.position import Key, PostgresPosition, lsn_text
-from hub_captures.postgres.server import publication_option
+from hub_captures.postgres.server import drop_slot, publication_option
 from hub_captures.postgres.snapshot import Gone, NotYet
 from hub_captures.postgres.start import Prepared, prepare
 from hub_captures.postgres.tables import Tracked, key_of
@@ -38,6 +43,8 @@ FEEDBACK_POLL_S = 0.5
 IDLE_POSITION_S = 10.0
 IDLE_POSITION_BYTES = 1 << 20
 """While nothing is captured, the position is moved on after so long or so much WAL of others."""
+REPLAY_BYTES = 1 << 20
+"""So much of a spooled transaction is handled before others get a turn."""
 STREAM_IDLE_S = 0.004
 """A stream that brings nothing for so long gives its turn to the copy."""
 WATCHDOG_S = 60.0
@@ -56,6 +63,9 @@ async def run(
             return
         async with server.connected() as copying:
             await Session(capture, out, query, copying, prepared).run(wire)
+    if capture.snapshot == "only":
+        async with server.connected() as query:
+            await drop_slot(query, prepared.slot)
 
 
 class Session:
@@ -81,7 +91,11 @@ class Session:
         self._copier = Copier(capture, out, copying, self._types)
         self._layouts: dict[tuple[object, ...], Layout] = {}
         self._described: dict[str, CollectionSchema] = {}
-        self._feed = Feed(None)
+        self._feed = Feed(
+            _messages(out.task) if capture.messages else None,
+            record_bytes_max=capture.max_record,
+            may_omit=capture.on_oversized == "omit",
+        )
         self._feed.lsn = prepared.lsn
         self._feed.undecided = set(prepared.xids)
         self._idle_lsn = prepared.lsn
@@ -106,16 +120,29 @@ class Session:
                 try:
                     self._stream.resume()
                     await self._pump()
+                    await self._out.send(
+                        [], msgspec.structs.replace(self._position(self._feed.lsn), done=True)
+                    )
+                    await self._out.settle()
                 except HubError as error:
                     self._failure = error
                 group.cancel_scope.cancel()
         finally:
             self._stream.close()
+            self._feed.spool.close()
         if self._failure is not None:
             raise self._failure
 
     def _start_command(self) -> str:
-        options = ["proto_version '1'", f"publication_names {publication_option(self._publication)}"]
+        version = self._query.info.server_version // 10000
+        options = [f"publication_names {publication_option(self._publication)}"]
+        options.append(f"proto_version '{2 if self._capture.streaming else 1}'")
+        if version >= 14:
+            options.append("messages 'on'")
+        if self._capture.streaming:
+            options.append("streaming 'on'")
+        if self._capture.origin == "none":
+            options.append("origin 'none'")
         return (
             f'START_REPLICATION SLOT "{self._slot}" LOGICAL {lsn_text(self._feed.lsn)} ({", ".join(options)})'
         )
@@ -140,9 +167,9 @@ class Session:
         self._wake.set()
 
     async def _pump(self) -> None:
-        """Send what there is, copy what is left to copy, for ever."""
+        """Send what there is, copy what is left to copy, for ever; or until all is copied that is read once."""
         feed = self._feed
-        while True:
+        while not (self._capture.snapshot == "only" and self._is_at_rest()):
             self._wake = anyio.Event()
             if self._stream.failure is not None:
                 raise self._stream.failure
@@ -154,6 +181,11 @@ class Session:
                 await self._send(whole=True)
             elif feed.bytes > self._capture.batch and feed.begin is not None:
                 await self._send(whole=False)
+            elif feed.is_replaying:
+                feed.replay(REPLAY_BYTES)
+                await anyio.lowlevel.checkpoint()
+                if not feed.is_replaying and not feed.hold:
+                    self._stream.resume()
             elif self._refresh_due and feed.begin is None:
                 await self._refresh()
             elif await self._copy_turn():
@@ -168,6 +200,11 @@ class Session:
             if self._is_backlogged and feed.bytes <= self._capture.buffer // 2:
                 self._is_backlogged = False
                 self._stream.resume()
+
+    def _is_at_rest(self) -> bool:
+        """Every table is followed, and all that was gathered is sent."""
+        at_rest = self._feed.begin is None and not self._feed.has_committed and self._feed.obstacle is None
+        return at_rest and not self._tables.copying()
 
     async def _send(self, *, whole: bool) -> None:
         """Hand over what was gathered: whole transactions, or a piece of one that is too big to wait for."""
@@ -318,7 +355,7 @@ class Session:
         repeat, feed.repeat = feed.repeat, None
         if repeat is not None and feed.message(repeat):
             return
-        if not (feed.hold and feed.begin is None):
+        if not feed.is_replaying and not (feed.hold and feed.begin is None):
             self._stream.resume()
 
     async def _rank(self, table: Gathered, key: Key) -> None:
@@ -374,6 +411,8 @@ class Session:
                 self._wake.set()
                 return
             self._out.gauge("stream_wake_ups_total", self._stream.wake_ups)
+            self._out.gauge("spooled_bytes", self._feed.spool.size)
+            self._out.gauge("oversized_records_total", self._feed.oversized)
             await anyio.sleep(self._capture.refresh_interval)
             self._refresh_due = True
             self._wake.set()
@@ -403,3 +442,11 @@ class Session:
                 self._wake.set()
                 return
             await anyio.sleep(FEEDBACK_POLL_S)
+
+
+def _messages(task: TaskName) -> Gathered:
+    """Where logical messages are gathered: a collection without a key."""
+    schema = describe(collection_name(task, "messages"), {"content": STRING, "content_base64": BYTES})
+    gathered = Gathered(schema, Relation(0, "", "messages", "n", ()), Decoder([]), (), None)
+    gathered.shared = {}
+    return gathered

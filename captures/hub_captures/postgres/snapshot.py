@@ -7,7 +7,7 @@ is held. The decision which changes of the stream a chunk makes superfluous is i
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -17,8 +17,9 @@ from hub.errors import HubError
 from hub.record import READ, TRUNCATE, Batch
 from hub_captures.postgres import catalog
 from hub_captures.postgres.catalog import Table
+from hub_captures.postgres.changes import oversized_error
 from hub_captures.postgres.connection import Connection, execute, quoted, rows, sqlstate_of
-from hub_captures.postgres.decoder import DELIMITER, QUOTE, Decoder, copied_cells
+from hub_captures.postgres.decoder import DELIMITER, QUOTE, UNCHANGED, Cell, copied_cells, size_of
 from hub_captures.postgres.handover import must_see
 from hub_captures.postgres.keys import row_of, values_of
 from hub_captures.postgres.layout import Layout
@@ -39,14 +40,67 @@ class Moment(NamedTuple):
     ts_ms: int
 
 
+class Rows:
+    """Rows as JSON lines. `oversized` names the fields that some of them, by index, go without."""
+
+    def __init__(self, layout: Layout, record_bytes_max: int, *, may_omit: bool) -> None:
+        self.lines: list[bytes] = []
+        self.bytes = 0
+        self.oversized: dict[int, list[str]] = {}
+        self.last: bytes | None = None
+        self._layout = layout
+        self._record_bytes_max = record_bytes_max
+        self._may_omit = may_omit
+
+    def add(self, found: Sequence[bytes]) -> None:
+        """Take rows as COPY writes them."""
+        copied, lines, delimiter, quote = self._layout.decoder.copied, self.lines, DELIMITER, QUOTE
+        most = self._record_bytes_max
+        size = 0
+        for row in found:
+            if len(row) > most:
+                line = self._shortened(row)
+            elif quote in row:
+                line = self._layout.decoder.document(copied_cells(row))
+            else:
+                line = copied(row[:-1].split(delimiter))
+            lines.append(line)
+            size += len(line)
+        self.bytes += size
+        self.last = found[-1]
+
+    def _shortened(self, row: bytes) -> bytes:
+        """The row without its largest fields, where that is allowed."""
+        collection = self._layout.schema.collection
+        if not self._may_omit:
+            raise oversized_error(collection, len(row), self._record_bytes_max)
+        cells: list[Cell] = list(copied_cells(row))
+        left = len(row)
+        names = []
+        places = [index for index in range(len(cells)) if index not in self._layout.key_indexes]
+        for index in sorted(places, key=lambda place: -size_of(cells[place])):
+            if left <= self._record_bytes_max:
+                break
+            left -= size_of(cells[index])
+            cells[index] = UNCHANGED
+            names.append(self._layout.decoder.names[index])
+        self.oversized[len(self.lines)] = sorted(names)
+        return self._layout.decoder.document(cells)
+
+    def key(self) -> Key:
+        """The key of the last row."""
+        assert self.last is not None
+        cells = copied_cells(self.last)
+        return tuple([(cells[index] or b"").decode(errors="replace") for index in self._layout.key_indexes])
+
+
 class Piece(NamedTuple):
     """Rows that were read. `upper` is the last key, None when the end of the table was reached."""
 
     table: Table
     layout: Layout
     moment: Moment
-    lines: list[bytes]
-    bytes: int
+    rows: Rows
     upper: Key | None
 
 
@@ -66,6 +120,12 @@ class ChunkQuery(msgspec.Struct, frozen=True):
     where: str
     rows_max: int
     bytes_max: int
+    record_bytes_max: int
+    may_omit: bool
+
+    def rows(self, layout: Layout) -> Rows:
+        """Where rows of this layout are gathered."""
+        return Rows(layout, self.record_bytes_max, may_omit=self.may_omit)
 
 
 LayoutOf = Callable[[Table], Awaitable[Layout]]
@@ -101,14 +161,10 @@ async def read_chunk(
     async with _one_state(connection, must) as moment:
         table = await _table(connection, publication, wanted.oid)
         layout = await layout_of(table)
-        lines, last_row, size, is_cut = await _copy(
-            connection, _chunk_sql(table, wanted), wanted, layout.decoder
-        )
-    upper = None
-    if last_row is not None and (is_cut or len(lines) >= wanted.rows_max):
-        cells = copied_cells(last_row)
-        upper = tuple([(cells[index] or b"").decode() for index in layout.key_indexes])
-    return Piece(table, layout, moment, lines, size, upper)
+        found = wanted.rows(layout)
+        is_cut = await _copy(connection, _chunk_sql(table, wanted), wanted.bytes_max, found)
+    has_more = found.last is not None and (is_cut or len(found.lines) >= wanted.rows_max)
+    return Piece(table, layout, moment, found, found.key() if has_more else None)
 
 
 async def read_whole(
@@ -125,17 +181,13 @@ async def read_whole(
         layout = await layout_of(table)
         copy = CopyOut(connection)
         await _start(copy, _whole_sql(table, wanted))
-        lines: list[bytes] = []
-        size = 0
+        gathered = wanted.rows(layout)
         while found := await copy.rows():
-            for row in found:
-                line = line_of(row, layout.decoder)
-                lines.append(line)
-                size += len(line)
-            if size >= wanted.bytes_max:
-                await deliver(Piece(table, layout, moment, lines, size, None))
-                lines, size = [], 0
-    return Piece(table, layout, moment, lines, size, None)
+            gathered.add(found)
+            if gathered.bytes >= wanted.bytes_max:
+                await deliver(Piece(table, layout, moment, gathered, None))
+                gathered = wanted.rows(layout)
+    return Piece(table, layout, moment, gathered, None)
 
 
 def without_page_header(lsn: int) -> int:
@@ -160,39 +212,22 @@ async def _start(copy: CopyOut, query: str) -> None:
         raise
 
 
-async def _copy(
-    connection: Connection, query: str, wanted: ChunkQuery, decoder: Decoder
-) -> tuple[list[bytes], bytes | None, int, bool]:
-    """Rows as lines, the last row as it came, bytes, and whether there would have been more."""
+async def _copy(connection: Connection, query: str, bytes_max: int, into: Rows) -> bool:
+    """Read rows up to a limit. True when there would have been more."""
     copy = CopyOut(connection)
     await _start(copy, query)
-    lines: list[bytes] = []
-    last: bytes | None = None
-    size = 0
-    delimiter, quote, copied = DELIMITER, QUOTE, decoder.copied
     try:
         while found := await copy.rows():
-            for row in found:
-                line = line_of(row, decoder) if quote in row else copied(row[:-1].split(delimiter))
-                lines.append(line)
-                size += len(line)
-            last = found[-1]
-            if size >= wanted.bytes_max:
+            into.add(found)
+            if into.bytes >= bytes_max:
                 await copy.cancel()
-                return lines, last, size, True
+                return True
     except HubError as error:
         # Rows come in the order of the key, so what came before a timeout is as good as a chunk.
-        if sqlstate_of(error) != _QUERY_CANCELED or not lines:
+        if sqlstate_of(error) != _QUERY_CANCELED or not into.lines:
             raise
-        return lines, last, size, True
-    return lines, last, size, False
-
-
-def line_of(row: bytes, decoder: Decoder) -> bytes:
-    """One COPY row as a JSON line."""
-    if QUOTE in row:
-        return decoder.document(copied_cells(row))
-    return decoder.copied(row[:-1].split(DELIMITER))
+        return True
+    return False
 
 
 def _chunk_sql(table: Table, wanted: ChunkQuery) -> str:
@@ -217,7 +252,6 @@ def _where(conditions: list[str]) -> str:
 
 
 def _copy_sql(table: Table, rest: str) -> str:
-
     columns = ", ".join([quoted(column.name) for column in table.columns])
     return (
         f"COPY (SELECT {columns} FROM {table.sql}{rest}) TO STDOUT "
@@ -238,9 +272,11 @@ def batches_of(piece: Piece, *, truncates: bool) -> list[Batch]:
     made = []
     if truncates:
         made.append(Batch(collection, 1, ndjson=b"{}\n", ops=bytes([TRUNCATE]), shared=shared))
-    if piece.lines:
-        count = len(piece.lines)
+    if piece.rows.lines:
+        count = len(piece.rows.lines)
+        columns = {cdc.OVERSIZED: cdc.sparse(piece.rows.oversized, count)} if piece.rows.oversized else None
+        ndjson = b"".join(piece.rows.lines)
         made.append(
-            Batch(collection, count, ndjson=b"".join(piece.lines), ops=bytes([READ]) * count, shared=shared)
+            Batch(collection, count, ndjson=ndjson, ops=bytes([READ]) * count, shared=shared, columns=columns)
         )
     return made

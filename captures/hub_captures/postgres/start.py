@@ -224,9 +224,7 @@ async def _create_slot(
     made: list[int] = []
     async with anyio.create_task_group() as group:
         group.start_soon(say)
-        made.append(
-            await server.create_slot(wire, slot_name, two_phase=capture.two_phase, failover=capture.failover)
-        )
+        made.append(await server.create_slot(wire, slot_name, failover=capture.failover))
         group.cancel_scope.cancel()
     return made[0]
 

@@ -138,9 +138,11 @@ class Upkeep:
 
     async def signal(self, content: bytes) -> None:
         """`select pg_logical_emit_message(true, 'hub.signal', '{"snapshot": ["public.orders"]}')`, with an
-        optional `"where"` and `"replace"`."""
+        optional `"where"`, `"replace"` and `"task"`, the capture that is meant."""
         try:
             asked = json.loads(content)
+            if asked.get("task", self._out.task) != self._out.task:
+                return
             patterns = [str(pattern) for pattern in asked["snapshot"]]
             where, replace = str(asked.get("where", "")), bool(asked.get("replace", False))
         except (ValueError, KeyError, TypeError, AttributeError):

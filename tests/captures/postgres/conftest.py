@@ -79,7 +79,9 @@ class Source:
         names = [self.collection(table) for table in tables]
 
         def claim() -> bool:
-            return all(name in out.snapshots and out.snapshots[name][0] == out.snapshots[name][1] for name in names)
+            return all(
+                name in out.snapshots and out.snapshots[name][0] == out.snapshots[name][1] for name in names
+            )
 
         await out.until(claim)
 
@@ -91,7 +93,11 @@ class Source:
             f"insert into public.marks values ('{mark}')",
         )
         await out.until(
-            lambda: any(doc["id"] == mark for batch in out.batches(self.collection("public.marks")) for doc in batch.docs),
+            lambda: any(
+                doc["id"] == mark
+                for batch in out.batches(self.collection("public.marks"))
+                for doc in batch.docs
+            ),
             timeout_s=timeout_s,
         )
 

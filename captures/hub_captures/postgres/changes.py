@@ -1,0 +1,153 @@
+"""What a row message says: which records it makes, with which metadata. Pure.
+
+This is the careful way, for messages with an old image, unchanged values or a size beyond the limit, and for
+tables under copy. The quick way for all others is in `feed.py`. A change of the key becomes a delete and
+a create: a keyed destination would else keep the old row.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from hub import cdc
+from hub.document import encode
+from hub.errors import FatalError
+from hub.record import CREATE, DELETE, UPDATE
+from hub_captures.postgres import pgoutput
+from hub_captures.postgres.decoder import UNCHANGED, Cell, size_of, tuple_cells
+from hub_captures.postgres.gathered import Gathered
+from hub_captures.postgres.pgoutput import HEADER
+from hub_captures.postgres.position import Key
+
+NEW, KEY_IMAGE = b"NK"
+_INSERT, _DELETE = b"ID"
+TUPLE: Final = HEADER + 6
+"""Where the first tuple of a row message begins: after kind, OID and the tuple's own kind."""
+
+
+class Change(NamedTuple):
+    """One record to be. `key` is the key of the row it is about."""
+
+    op: int
+    key: Key
+    line: bytes
+    metadata: Mapping[str, Any]
+
+
+def changes_of(b: bytes, table: Gathered) -> list[Change]:
+    """What a row message says: one change, or a delete and a create when the key has changed."""
+    kind, image = b[HEADER], b[30]
+    cells, at = tuple_cells(b, TUPLE)
+    decoder = table.decoder
+    if kind == _INSERT:
+        return [Change(CREATE, _key(cells, table), decoder.document(cells), {})]
+    if kind == _DELETE:
+        if image == KEY_IMAGE:
+            return [Change(DELETE, _key(cells, table), decoder.document(cells, _identity(table)), {})]
+        line = decoder.document(cells)
+        return [Change(DELETE, _key(cells, table), line, {cdc.BEFORE: line[:-1]})]
+    if image == NEW:
+        return [_updated(cells, table, {})]
+    new, _ = tuple_cells(b, at + 1)
+    for index in range(len(new)) if image != KEY_IMAGE else _identity(table):
+        if new[index] is UNCHANGED:
+            new[index] = cells[index]
+    before: dict[str, Any] = {}
+    old_line = decoder.document(cells, None if image != KEY_IMAGE else _identity(table))
+    if image != KEY_IMAGE:
+        before[cdc.BEFORE] = old_line[:-1]
+    old_key, new_key = _key(cells, table), _key(new, table)
+    if old_key == new_key:
+        return [_updated(new, table, before)]
+    created = _updated(new, table, before)
+    return [
+        Change(
+            DELETE,
+            old_key,
+            old_line,
+            {**before, cdc.KEY_CHANGE: decoder.document(new, table.key_indexes)[:-1]},
+        ),
+        created._replace(
+            op=CREATE,
+            metadata={**created.metadata, cdc.KEY_CHANGE: decoder.document(cells, table.key_indexes)[:-1]},
+        ),
+    ]
+
+
+def _updated(cells: Sequence[Cell], table: Gathered, metadata: Mapping[str, Any]) -> Change:
+    unchanged = table.decoder.unchanged(cells)
+    if unchanged:
+        metadata = {**metadata, cdc.UNCHANGED: unchanged}
+    return Change(UPDATE, _key(cells, table), table.decoder.document(cells), metadata)
+
+
+def without_largest(b: bytes, table: Gathered, bytes_max: int) -> tuple[bytes, frozenset[str]]:
+    """A row message with its largest values, other than the key's, marked as not sent until it is within
+    the limit; and the names of those columns. An old image loses the same columns."""
+    first, at = tuple_cells(b, TUPLE)
+    second = tuple_cells(b, at + 1)[0] if at < len(b) else []
+    places = [index for index in range(table.decoder.count) if index not in table.key_indexes]
+    sizes = [(sum(size_of(cells[index]) for cells in (first, second) if cells), index) for index in places]
+    left, omitted = len(b), set()
+    for size, index in sorted(sizes, reverse=True):
+        if left <= bytes_max:
+            break
+        left -= size
+        omitted.add(index)
+    made = b[:TUPLE] + _tuple_without(first, omitted)
+    if second:
+        made += b[at : at + 1] + _tuple_without(second, omitted)
+    return made, frozenset(table.decoder.names[index] for index in omitted)
+
+
+def _tuple_without(cells: Sequence[Cell], omitted: set[int]) -> bytes:
+    parts = [len(cells).to_bytes(2)]
+    for index, cell in enumerate(cells):
+        if index in omitted or cell is UNCHANGED:
+            parts.append(b"u")
+        elif isinstance(cell, bytes):
+            parts.append(b"t" + len(cell).to_bytes(4) + cell)
+        else:
+            parts.append(b"n")
+    return b"".join(parts)
+
+
+def with_omitted(change: Change, omitted: frozenset[str]) -> Change:
+    """Fields that were left out are named apart from those that have not changed."""
+    metadata = dict(change.metadata)
+    unchanged = [name for name in metadata.pop(cdc.UNCHANGED, ()) if name not in omitted]
+    if unchanged:
+        metadata[cdc.UNCHANGED] = unchanged
+    metadata[cdc.OVERSIZED] = sorted(omitted)
+    return change._replace(metadata=metadata)
+
+
+def oversized_error(table: str, size: int, limit: int) -> FatalError:
+    """What stops a capture that may not leave fields out."""
+    return FatalError(
+        f"{table}: a row of {size} bytes exceeds max_record ({limit} bytes). Raise max_record, or set "
+        "on_oversized: omit to send such rows without their largest fields, which are then named in @oversized"
+    )
+
+
+def message_line(found: pgoutput.Message) -> bytes:
+    """A logical message as a document: its content as text, or in base64 when it is no text."""
+    try:
+        return encode({"content": found.content.decode()}) + b"\n"
+    except UnicodeDecodeError:
+        return encode({"content_base64": base64.b64encode(found.content).decode()}) + b"\n"
+
+
+def _identity(table: Gathered) -> list[int]:
+    """The columns of an old image that means only the identity."""
+    return [index for index, column in enumerate(table.relation.columns) if column.in_identity]
+
+
+def _key(cells: Sequence[Cell], table: Gathered) -> Key:
+    found = []
+    for index in table.key_indexes:
+        cell = cells[index]
+        found.append(cell.decode(errors="replace") if isinstance(cell, bytes) else "")
+    return tuple(found)
