@@ -207,24 +207,28 @@ def _converts(held: ColumnType, wide: ColumnType) -> bool:
 def _converted(column: str, held: ColumnType, wide: ColumnType) -> str:
     """A column's values as the new type has them: in their JSON form where they become text or JSON."""
     if wide.kind in ("string", "json") or (wide.kind == "decimal" and _sql_type(wide) == "VARCHAR"):
-        text = f"to_json({column})" if wide.kind == "json" else _as_text(column, held)
-        return text
+        return _as_json(column, held) if wide.kind == "json" else _as_text(column, held)
     return f"CAST({column} AS {_sql_type(wide)})"
 
 
+def _as_json(column: str, held: ColumnType) -> str:
+    plain = held.kind in ("boolean", "integer", "array", "json", "object")
+    return f"to_json({column})" if plain else f"to_json({_as_text(column, held)})"
+
+
 def _as_text(column: str, held: ColumnType) -> str:
+    text = f"CAST({column} AS VARCHAR)"
     match held.kind:
-        case "timestamptz" | "timestamp":
-            zone = "Z" if held.kind == "timestamptz" else ""
-            local = f"timezone('UTC', {column})" if zone else column
-            iso = f"strftime({local}, '%Y-%m-%dT%H:%M:%S.%f{zone}')"
-            return f"CASE WHEN isfinite({column}) THEN {iso} ELSE CAST({column} AS VARCHAR) END"
+        case "date" | "timestamp" | "timestamptz":
+            iso = f"regexp_replace({text}, '^(\\S+)( \\(BC\\))? (\\d.*)$', '\\1T\\3\\2')"
+            era = f"regexp_replace({iso}, ' \\(BC\\)$', ' BC')"
+            return f"replace({era}, '+00', 'Z')" if held.kind == "timestamptz" else era
         case "bytes":
             return f"to_base64({column})"
         case "array":
             return f"CAST(to_json({column}) AS VARCHAR)"
         case _:
-            return f"CAST({column} AS VARCHAR)"
+            return text
 
 
 def _with_era(text: str) -> str:

@@ -143,7 +143,9 @@ def _converted(column: str, held: ColumnType, wide: ColumnType, sql_type: Callab
         match held.kind:
             case "bytes":
                 return f"replace(encode({column}, 'base64'), E'\\n', '')"
-            case "timestamp" | "timestamptz" | "array" | "json":
+            case "timestamptz":
+                return f"replace(to_json({column}) #>> '{{}}', '+00:00', 'Z')"
+            case "timestamp" | "array" | "json":
                 return f"to_json({column}) #>> '{{}}'"
             case _:
                 return f"{column}::text"

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 
 from hub.errors import FatalError, Fenced, TransientError
@@ -96,6 +97,7 @@ class SqlSink:
             done.set()
         value, error = outcomes[0]
         self._broken = error is not None and not isinstance(error, Rejected)
+        await anyio.lowlevel.checkpoint_if_cancelled()
         if error is not None:
             raise error
         return cast("ResultT", value)

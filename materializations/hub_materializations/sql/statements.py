@@ -168,9 +168,14 @@ def raise_fence(dialect: Dialect, schema: str | None) -> str:
 
 
 def move_cursor(dialect: Dialect, schema: str | None) -> str:
-    """Part of every commit. Must hit one row. Parameters: cursor, task, fence."""
+    """Part of every commit. Must hit one row. Parameters: cursor, task, fence.
+
+    It writes the fence as well, unchanged: DuckDB looks for conflicts column by column, and would let
+    a writer pass whose transaction began before the fence was raised.
+    """
     quoted = dialect.quoted
     return (
-        f"UPDATE {TableName(schema, CURSOR_TABLE).sql(dialect)} SET {quoted('cursor')} = {dialect.parameter_at(1)} "
+        f"UPDATE {TableName(schema, CURSOR_TABLE).sql(dialect)} "
+        f"SET {quoted('cursor')} = {dialect.parameter_at(1)}, {quoted('fence')} = {quoted('fence')} "
         f"WHERE {quoted('task')} = {dialect.parameter_at(2)} AND {quoted('fence')} = {dialect.parameter_at(3)}"
     )

@@ -1,0 +1,322 @@
+"""Random histories of one table, and the model that says what a destination must hold after them.
+
+A history is what a source could have done: creates, updates (some of them leaving out unchanged large
+fields), deletes (of keys never seen, too), key changes, truncates, snapshot reads, in transactions, and
+a schema that grows, widens and clashes on the way. Values and names are hostile. Everything comes from
+one seed, so that a failure can be run again.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from hub import cdc
+from hub.record import CREATE, DELETE, OPERATIONS, READ, TRUNCATE, UPDATE, Batch
+from hub.schema import CollectionSchema, ColumnType, describe, widen
+from hub.schema.types import (
+    BOOLEAN,
+    BYTES,
+    DATE,
+    DECIMAL,
+    FLOAT32,
+    FLOAT64,
+    INT16,
+    INT32,
+    INT64,
+    INTERVAL,
+    JSON,
+    OBJECT,
+    STRING,
+    TIME,
+    TIMESTAMP,
+    TIMESTAMPTZ,
+    TIMETZ,
+    UINT64,
+    UUID,
+)
+
+COLLECTION = "source/public.things"
+KEYS = 12
+START_MS = 1_700_000_000_000
+
+TEXTS = ("", "null", "NULL", "\\N", "a'b\"c", "back\\slash \\n", "tab\tline\nreturn\r\x08\x0c\x01\x7f", "é ß 漢 😀", "{}", "%s %% $1 ?",
+         "x" * 3000, " padded ", "\\.", "true", "1e5", ",", "\u2028", "0")  # fmt: skip
+
+KEY_TEXTS = tuple(text for text in TEXTS if len(text) < 100)
+
+COLUMNS: Mapping[str, tuple[ColumnType, tuple[Any, ...]]] = {
+    "text": (STRING, TEXTS),
+    "varchar": (ColumnType("string", length=10), ("", "ten chars!", "\n", "漢" * 10)),
+    "small": (INT16, (-32768, 32767, 0)),
+    "int": (INT32, (-(2**31), 2**31 - 1, 7)),
+    "big": (INT64, (-(2**63), 2**63 - 1, 0)),
+    "unsigned": (UINT64, (0, 2**64 - 1)),
+    "real": (FLOAT32, (0.5, -1.25, 3.0)),
+    "double": (FLOAT64, (0.1, -1e300, 5e-324, 12345678901234567890, 3, -0.5)),
+    "money": (ColumnType("decimal", precision=12, scale=2), ("0.00", "-9999999999.99", "12.50")),
+    "numeric": (DECIMAL, ("1", "-0.000000000000000000001", "123456789012345678901234567890.12345", "1.10")),
+    "flag": (BOOLEAN, (True, False)),
+    "day": (DATE, ("2024-02-29", "1000-01-01", "9999-12-31")),
+    "at": (TIMESTAMP, ("2024-01-01T00:00:00", "1999-12-31T23:59:59.999999")),
+    "instant": (TIMESTAMPTZ, ("2024-01-01T00:00:00.1Z", "1001-01-01T00:00:00.000001Z")),
+    "clock": (TIME, ("00:00:00", "23:59:59.999999")),
+    "clocktz": (TIMETZ, ("12:00:00+02", "23:59:59.5-11:30")),
+    "span": (INTERVAL, ("P1Y2M3DT4H5M6.7S", "PT0S", "P-1M2DT-3H", "PT-0.000001S")),
+    "uuid": (UUID, ("123e4567-e89b-12d3-a456-426614174000", "00000000-0000-0000-0000-000000000000")),
+    "bytes": (BYTES, ("", "AP8=", "aGVsbG8=", "AAECAw==")),
+    "json": (JSON, ({"a": [1, None, {"b": "x\n\"'\\"}]}, [], "text", 5, True, {"": ""}, 1.5)),
+    "object": (OBJECT, ({"k": 1}, {}, {"é": [True, None]})),
+    "ints": (ColumnType("array", items=INT64), ([], [1, None, -(2**63)])),
+    "texts": (ColumnType("array", items=STRING), (["", "NULL", None, 'a"b\\', "{,}", "new\nline"], [])),
+    'we"ird \'name; -- \\ %s $1': (STRING, ("value", None)),
+    "select": (INT32, (1, 2)),
+    "ID": (INT32, (10, 20)),
+    "Id": (INT32, (30, 40)),
+    "long " * 30 + "one": (STRING, ("first",)),
+    "long " * 30 + "two": (STRING, ("second",)),
+    "ключ 漢字 😀": (STRING, ("unicode",)),
+}
+"""Fields that a history may have: type and values, which every sink can hold."""
+
+EXTREMES: Mapping[str, tuple[Any, ...]] = {
+    "double": ("NaN", "Infinity", "-Infinity"),
+    "real": ("NaN",),
+    "day": ("infinity", "-infinity", "0044-03-15 BC"),
+    "at": ("infinity", "0044-03-15T01:02:03.5 BC"),
+    "instant": ("-infinity", "0044-03-15T01:02:03.5Z BC"),
+    "clock": ("24:00:00",),
+}
+"""Values that not every database can hold. `Subject.holds_extremes` says whether they are tried."""
+
+GROWTH: Mapping[str, tuple[tuple[ColumnType, tuple[Any, ...]], ...]] = {
+    "small": ((INT32, (2**31 - 1,)), (INT64, (2**63 - 1,)), (ColumnType("decimal", precision=30, scale=0), ("1" * 30,)), (STRING, ("not a number",))),
+    "varchar": ((ColumnType("string", length=20), ("x" * 20,)), (STRING, ("y" * 5000,))),
+    "money": ((ColumnType("decimal", precision=20, scale=4), ("1234567890123456.1234",)), (DECIMAL, ("1e-30",))),
+    "real": ((FLOAT64, (1e-300,)),),
+    "flag": ((JSON, ({"now": "an object"}, "text")),),
+    "uuid": ((STRING, ("not a uuid",)),),
+    "instant": ((STRING, ("tomorrow",)),),
+    "select": ((JSON, ([1], "x")),),
+    "big": ((STRING, ("text now",)), (JSON, ({"x": 1},))),
+}  # fmt: skip
+"""What the type of a field may become, one step at a time, with values that need it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One record of a history."""
+
+    op: int
+    document: Mapping[str, Any]
+    ts_ms: int
+    unchanged: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class History:
+    """Transactions, each a list of changes and of schemas that hold from there on."""
+
+    key: tuple[str, ...]
+    transactions: list[list[Change | CollectionSchema]]
+    types: dict[str, ColumnType]
+    """The fields that the schema has in the end, with a type that holds all that was ever said of them.
+    A field that was dropped keeps its column, and what is in it is nobody's concern any more."""
+
+
+def batch_of(changes: Sequence[Change]) -> Batch:
+    """Changes as a capture sends them."""
+    columns: dict[str, Sequence[Any]] = {cdc.TS_MS: [change.ts_ms for change in changes]}
+    if any(change.unchanged for change in changes):
+        columns[cdc.UNCHANGED] = [list(change.unchanged) or None for change in changes]
+    return Batch.of_docs(
+        COLLECTION,
+        [dict(change.document) for change in changes],
+        ops=bytes(change.op for change in changes),
+        shared={cdc.TABLE: "things", cdc.SCHEMA: "public"},
+        columns=columns,
+    )
+
+
+def history(seed: int, *, extremes: bool, transactions: int = 12) -> History:
+    """A random history."""
+    return _Maker(random.Random(seed), extremes).make(transactions)
+
+
+class _Maker:
+    def __init__(self, chance: random.Random, extremes: bool) -> None:
+        self._chance = chance
+        self._extremes = extremes
+        self._key = chance.choice((("key",), ("key",), ("key", "part")))
+        key_type = chance.choice((INT64, STRING))
+        self._types: dict[str, ColumnType] = {"key": key_type.null(False)}
+        if len(self._key) == 2:
+            self._types["part"] = STRING.null(False)
+        self._values: dict[str, list[Any]] = {}
+        self._grown: dict[str, int] = {}
+        self._live: dict[tuple[Any, ...], dict[str, Any]] = {}
+        self._final: dict[str, ColumnType] = {}
+        self._ts_ms = START_MS
+        self._dropped: set[str] = set()
+        for name in chance.sample(list(COLUMNS), chance.randint(1, len(COLUMNS))):
+            self._add(name)
+
+    def make(self, count: int) -> History:
+        transactions: list[list[Change | CollectionSchema]] = [[self._schema()]]
+        for _ in range(count):
+            self._ts_ms += self._chance.randint(1, 5000)
+            changes: list[Change | CollectionSchema] = []
+            for _ in range(self._chance.choice((1, 1, 2, 5, 30))):
+                if self._chance.random() < 0.05 and self._evolve():
+                    changes.append(self._schema())
+                changes += self._change()
+            transactions.append(changes)
+        return History(self._key, transactions, {name: self._final[name] for name in self._types})
+
+    def _schema(self) -> CollectionSchema:
+        for name, column in self._types.items():
+            known = self._final.get(name)
+            self._final[name] = column if known is None else _held(known, column)
+        return describe(COLLECTION, self._types, self._key)
+
+    def _add(self, name: str) -> None:
+        column, values = COLUMNS[name]
+        self._types[name] = column
+        self._values[name] = [*values, None, *(EXTREMES.get(name, ()) if self._extremes else ())]
+
+    def _evolve(self) -> bool:
+        unused = [name for name in COLUMNS if name not in self._types and name not in self._dropped]
+        growing = [n for n in GROWTH if n in self._types and self._grown.get(n, 0) < len(GROWTH[n])]
+        dropped = [n for n in self._types if n not in self._key]
+        choice = self._chance.random()
+        if choice < 0.45 and unused:
+            self._add(self._chance.choice(unused))
+        elif choice < 0.9 and growing:
+            name = self._chance.choice(growing)
+            column, values = GROWTH[name][self._grown.get(name, 0)]
+            self._grown[name] = self._grown.get(name, 0) + 1
+            self._types[name] = column
+            self._values[name] = [*values, None]
+        elif len(dropped) > 1:
+            name = self._chance.choice(dropped)
+            del self._types[name], self._values[name]
+            self._dropped.add(name)
+            for row in self._live.values():
+                row.pop(name, None)
+        else:
+            return False
+        return True
+
+    def _change(self) -> list[Change]:
+        choice = self._chance.random()
+        known = list(self._live)
+        if choice < 0.02:
+            self._live.clear()
+            return [Change(TRUNCATE, {}, self._ts_ms)]
+        if choice < 0.15:
+            return [self._delete(self._chance.choice(known) if known and choice < 0.13 else self._new_key())]
+        if choice < 0.25 and known:
+            old = self._chance.choice(known)
+            return [self._delete(old), self._write(CREATE, self._new_key())]
+        if choice < 0.4 and known:
+            return [self._partial(self._chance.choice(known))]
+        key = self._new_key()
+        return [self._write(UPDATE if key in self._live else self._chance.choice((CREATE, READ)), key)]
+
+    def _new_key(self) -> tuple[Any, ...]:
+        number = self._chance.randrange(KEYS)
+        first = number if self._types["key"].kind == "integer" else KEY_TEXTS[number % len(KEY_TEXTS)]
+        return (first,) if len(self._key) == 1 else (first, self._chance.choice(("", "a", "A")))
+
+    def _document(self, key: tuple[Any, ...]) -> dict[str, Any]:
+        found: dict[str, Any] = dict(zip(self._key, key, strict=True))
+        for name, values in self._values.items():
+            found[name] = self._chance.choice(values)
+        return found
+
+    def _write(self, op: int, key: tuple[Any, ...]) -> Change:
+        document = self._live[key] = self._document(key)
+        return Change(op, dict(document), self._ts_ms)
+
+    def _partial(self, key: tuple[Any, ...]) -> Change:
+        before = self._live[key]
+        document = self._document(key)
+        fields = [name for name in before if name not in self._key and name in self._values]
+        kept = tuple(self._chance.sample(fields, self._chance.randint(0, min(3, len(fields)))))
+        for name in kept:
+            document[name] = before[name]
+        self._live[key] = document
+        sent = {name: value for name, value in document.items() if name not in kept}
+        return Change(UPDATE, sent, self._ts_ms, kept)
+
+    def _delete(self, key: tuple[Any, ...]) -> Change:
+        self._live.pop(key, None)
+        return Change(DELETE, dict(zip(self._key, key, strict=True)), self._ts_ms)
+
+
+def _held(known: ColumnType, wanted: ColumnType) -> ColumnType:
+    """What a column holds that was made for `known` and then had to take `wanted`."""
+    if known.kind == "json" or (known.kind == "string" and known.length is None):
+        return known
+    return widen(known.null(), wanted.null())
+
+
+@dataclass(slots=True)
+class Model:
+    """What a table must hold, record by record."""
+
+    key: tuple[str, ...]
+    mode: str = "upsert"
+    soft: bool = False
+    rows: dict[tuple[Any, ...], dict[str, Any]] = field(default_factory=dict)
+    log: list[dict[str, Any]] = field(default_factory=list)
+
+    def take(self, change: Change) -> None:
+        """One more change."""
+        match self.mode:
+            case "append":
+                self.log.append({**change.document, "_operation": OPERATIONS[change.op]})
+            case "history":
+                self._take_version(change)
+            case _:
+                self._take_state(change)
+
+    def held(self) -> list[dict[str, Any]]:
+        """The rows that the table must hold."""
+        return list(self.rows.values()) if self.mode == "upsert" else self.log
+
+    def _key_of(self, change: Change) -> tuple[Any, ...]:
+        return tuple(change.document[name] for name in self.key)
+
+    def _merged(self, change: Change, before: Mapping[str, Any]) -> dict[str, Any]:
+        return {**dict(change.document), **{name: before.get(name) for name in change.unchanged}}
+
+    def _take_state(self, change: Change) -> None:
+        if change.op == TRUNCATE:
+            for row in self.rows.values():
+                row["_deleted_at"] = row.get("_deleted_at") or change.ts_ms
+            if not self.soft:
+                self.rows.clear()
+            return
+        key = self._key_of(change)
+        if change.op != DELETE:
+            self.rows[key] = self._merged(change, self.rows.get(key, {}))
+        elif not self.soft:
+            self.rows.pop(key, None)
+        elif key in self.rows:
+            self.rows[key]["_deleted_at"] = self.rows[key].get("_deleted_at") or change.ts_ms
+
+    def _take_version(self, change: Change) -> None:
+        keys = [self._key_of(change)] if change.op != TRUNCATE else list(self.rows)
+        for key in keys:
+            before = self.rows.pop(key, None)
+            if before is not None:
+                before["_valid_to"] = change.ts_ms
+                before["_is_current"] = False
+            if change.op not in (DELETE, TRUNCATE):
+                version = self._merged(change, before or {})
+                version |= {"_valid_from": change.ts_ms, "_valid_to": None, "_is_current": True}
+                self.rows[key] = version
+                self.log.append(version)
