@@ -206,6 +206,25 @@ class Batch:
             errors=errors,
         )
 
+    def arranged(self, order: Sequence[int]) -> Batch:
+        """The same records in another order: `order` names each index once."""
+        if list(order) == list(range(self.count)):
+            return self
+        lines = self.lines() if self._docs is None else []
+        errors = (
+            {new: self.errors[old] for new, old in enumerate(order) if old in self.errors}
+            if self.errors
+            else None
+        )
+        return self._copy(
+            docs=[self._docs[i] for i in order] if self._docs is not None else None,
+            ndjson=b"".join([lines[i] + b"\n" for i in order]) if self._docs is None else None,
+            ops=bytes([self.ops[i] for i in order]) if self.ops is not None else None,
+            columns={name: [values[i] for i in order] for name, values in self.columns.items()},
+            columns_json=None,
+            errors=errors,
+        )
+
     def _copy(self, **changes: Any) -> Batch:
         fields: dict[str, Any] = {
             "collection": self.collection,
