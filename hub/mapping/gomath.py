@@ -105,8 +105,7 @@ def tan(value: float) -> float:
 
 _LN2_HIGH: Final = 6.93147180369123816490e-01
 _LN2_LOW: Final = 1.90821492927058770002e-10
-_INVERSE_LN2: Final = 1.44269504088896340735992468100189214
-_LOG10_OF_2: Final = 0.30102999566398119521373889472449302677
+_LOG10_OF_E: Final = 0.43429448190325182765112891891660508229
 _LOG_ODD: Final = (
     1.479819860511658591e-01,
     1.818357216161805012e-01,
@@ -133,12 +132,8 @@ def log(value: float) -> float:
 
 
 def log10(value: float) -> float:
-    """The logarithm to base ten, by way of that to base two."""
-    if value <= 0 or not math.isfinite(value):
-        return log(value)
-    fraction, exponent = math.frexp(value)
-    base_two = exponent - 1.0 if fraction == 0.5 else log(fraction) * _INVERSE_LN2 + exponent
-    return base_two * _LOG10_OF_2
+    """The logarithm to base ten."""
+    return log(value) * _LOG10_OF_E
 
 
 def power(base: float, exponent: float) -> float:
