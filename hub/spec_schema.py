@@ -143,10 +143,9 @@ def _shown(value: Any) -> str:
 
 def _nested(hint: Any) -> tuple[Option, ...]:
     plain = plain_type(hint)
-    for choice in (plain, *get_args(plain)):
-        if is_spec(plain_type(choice)):
-            return options_of(plain_type(choice))
-    return ()
+    if is_spec(plain):
+        return options_of(plain)
+    return next((found for choice in get_args(plain) if (found := _nested(choice))), ())
 
 
 _NAMES: Mapping[Any, str] = {
