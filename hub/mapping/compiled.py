@@ -17,7 +17,8 @@ from typing import Any, Literal, NamedTuple
 
 from hub.document import DocumentError, decode
 from hub.errors import RecordError
-from hub.mapping import analysis, generate, lints, parse, tree
+from hub.mapping import analysis, generate, lints, parse
+from hub.mapping import tree as trees
 from hub.mapping.context import SHARED, Context
 from hub.mapping.gojson import compact
 from hub.mapping.importing import FolderImporter
@@ -56,7 +57,7 @@ class Compiled:
     """
 
     kind: Kind
-    tree: tree.Mapping | tree.Interpolation | tree.Query
+    tree: trees.Mapping | trees.Interpolation | trees.Query
     context: Context
     text: str
     warnings: tuple[Warning_, ...] = ()
@@ -81,9 +82,9 @@ class Compiled:
         return Compiled(self.kind, analysis.projected(self.mapping, fields), self.context, self.text)
 
     @property
-    def mapping(self) -> tree.Mapping:
+    def mapping(self) -> trees.Mapping:
         """The tree of a mapping or mutation."""
-        assert isinstance(self.tree, tree.Mapping), "queries and fields have no statements"
+        assert isinstance(self.tree, trees.Mapping), "queries and fields have no statements"
         return self.tree
 
     @property
@@ -126,15 +127,12 @@ class Compiled:
         """A query's value for each record, or its error."""
         assert self.kind == "query"
         docs, _ = _documents(batch)
-        results, failed, _, _ = self._structured(Records(batch, docs))
-        for index, (line, error) in failed.items():
-            results[index] = self._failure(line, error, docs[index])
-        return results
+        return self._resulting(Records(batch, docs))
 
     def resolve(self, batch: Batch) -> str | list[str | RecordError]:
         """Interpolated text for a batch: one string when it is the same for all records (constant, or
         made of shared metadata only), else one for each record, or its error."""
-        assert isinstance(self.tree, tree.Interpolation)
+        assert isinstance(self.tree, trees.Interpolation)
         found = self._constant
         if found is not None:
             return found
@@ -146,17 +144,21 @@ class Compiled:
             if not failed:
                 return str(results[0])
         docs = [None] * batch.count if not self.reads else _documents(batch)[0]
-        results, failed, _, _ = self._structured(Records(batch, docs))
+        return self._resulting(Records(batch, docs))
+
+    def _resulting(self, state: State) -> list[Any]:
+        results: list[Any]
+        results, failed, _, _ = self._structured(state)
         for index, (line, error) in failed.items():
-            results[index] = self._failure(line, error, docs[index])
+            results[index] = self._failure(line, error, state.docs[index])
         return results
 
     @cached_property
     def _constant(self) -> str | None:
-        assert isinstance(self.tree, tree.Interpolation)
+        assert isinstance(self.tree, trees.Interpolation)
         parts = []
         for part in self.tree.parts:
-            found = part if isinstance(part, str) else tree.literal_of(part)
+            found = part if isinstance(part, str) else trees.literal_of(part)
             if found is None:
                 return None
             parts.append(found if isinstance(found, str) else field_text(found.value))
@@ -222,11 +224,11 @@ class Compiled:
 
     def _generated(self, *, structured: bool) -> generate.Generated:
         match self.tree:
-            case tree.Mapping():
+            case trees.Mapping():
                 return generate.generate(
                     self.tree, self.context, mutation=self.kind == "mutation", structured=structured
                 )
-            case tree.Interpolation():
+            case trees.Interpolation():
                 return generate.generate_text(self.tree, self.context, structured=structured)
             case _:
                 return generate.generate_query(self.tree, self.context, structured=structured)
@@ -254,7 +256,7 @@ def compile(
             root = Path(file).parent
         folder = Path(file).parent if file else root
         importer = NO_IMPORTS if root is None or folder is None else FolderImporter(Path(folder), Path(root))
-    found: tree.Mapping | tree.Interpolation | tree.Query
+    found: trees.Mapping | trees.Interpolation | trees.Query
     if kind in ("mapping", "mutation"):
         found, unclear = parse.mapping(text, context=context, importer=importer, file=file)
     elif kind == "field":

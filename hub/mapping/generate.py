@@ -15,7 +15,8 @@ from typing import Any, Final
 
 from hub.mapping import runtime, tree
 from hub.mapping.context import Context
-from hub.mapping.generate_query import Code, QueryGenerator, Scope
+from hub.mapping.emitter import Code, Scope
+from hub.mapping.generate_query import QueryGenerator
 from hub.mapping.parse import BLOCKS_MAX
 from hub.mapping.reader import line_and_column
 from hub.mapping.tree import Assign, IfBlock, Let, Literal, MapDefinition, Query, SetMeta, Statement
@@ -111,8 +112,7 @@ class StatementGenerator(QueryGenerator):
         self.depth = 3
         scope = Scope()
         for statement in mapping.statements:
-            line = line_and_column(self.text, statement.at)[0]
-            self.emit(f"line = {line}")
+            self.emit(f"line = {line_and_column(self.text, statement.at)[0]}")
             self._statement(statement, scope)
         body, self.lines, self.depth = self.lines, [], 0
         self.emit("def run(st):")

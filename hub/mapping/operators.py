@@ -134,7 +134,7 @@ def divide(left: Value, right: Value) -> Value:
 
 def _float_of(value: Value) -> float | None:
     found = plain(value) if type(value) is not Timestamp else None
-    return float(found) if _is_number(found) else None
+    return float(found) if found is not None and _is_number(found) else None
 
 
 def modulo(left: Value, right: Value) -> Value:
@@ -149,7 +149,7 @@ def modulo(left: Value, right: Value) -> Value:
 
 def _int_of(value: Value) -> int | None:
     found = plain(value) if type(value) is not Timestamp else None
-    return truncated(found) if _is_number(found) else None
+    return truncated(found) if found is not None and _is_number(found) else None
 
 
 def truncated(value: int | float) -> int:

@@ -120,12 +120,11 @@ def own(container: Container, path: Sequence[str], position: int) -> Container:
 def put(container: Container, path: Sequence[str], value: Value) -> None:
     """Sets the last segment of a path in an owned container."""
     segment = path[-1]
-    if type(container) is dict:
+    if isinstance(container, dict):
         container[segment] = value
     elif segment == "-":
         container.append(value)
     else:
-        assert type(container) is list
         container[_checked_index(container, path, len(path) - 1)] = value
 
 

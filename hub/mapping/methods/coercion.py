@@ -57,6 +57,7 @@ def _bool(target: Value, default: bool | None) -> bool:
 @method(
     "bytes",
     category=CATEGORY,
+    lexemes=True,
     doc="The value as bytes: of a string its UTF-8, of anything else the bytes of its text.",
     examples=[Example("root.v = this.v.bytes().length()", (('{"v":"é"}', '{"v":2}'),))],
 )
@@ -67,6 +68,7 @@ def _bytes(target: Value) -> bytes:
 @method(
     "string",
     category=CATEGORY,
+    lexemes=True,
     doc="The value as text: strings and the numbers of a document as they are, computed floats in `%g` "
     "form, objects and arrays as JSON.",
     examples=[
