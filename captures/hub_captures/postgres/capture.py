@@ -16,7 +16,7 @@ from hub.record import TaskName
 from hub.spec import Duration, Path, Secret, Size, Spec
 from hub_captures.postgres import catalog, checks
 from hub_captures.postgres.catalog import Table, load_types, matches
-from hub_captures.postgres.connection import Server, rows
+from hub_captures.postgres.connection import Server, connection_string_problem, rows
 from hub_captures.postgres.layout import layout
 from hub_captures.postgres.position import PostgresPosition
 from hub_captures.postgres.types import PgType
@@ -153,6 +153,8 @@ class PostgresCapture(Capture[PostgresPosition], frozen=True, kw_only=True):
     ] = Duration(30)
 
     def problems(self) -> Iterator[tuple[Path, str]]:
+        if complaint := connection_string_problem(self.dsn.reveal()):
+            yield ("dsn",), complaint
         for name in ("slot", "publication"):
             value = getattr(self, name)
             if value is not None and not 0 < len(value.encode()) <= _NAME_MAX:

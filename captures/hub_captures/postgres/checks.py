@@ -28,8 +28,8 @@ _MANAGED_SERVICES = (
 async def look(capture: PostgresCapture, task: TaskName) -> Sequence[Finding]:
     """Everything that can be known before the first run, or between two."""
     found: list[Finding] = []
-    reach = capture.server(task)
     try:
+        reach = capture.server(task)
         async with reach.connected() as query:
             found.append(
                 Finding(True, f"connected to {reach.name}, PostgreSQL {query.info.server_version // 10000}")

@@ -49,18 +49,26 @@ _TRANSIENT_STATES = ("55006", "25006", "55P03")
 """Object in use (a slot somebody else still holds), read-only transaction (a failover), lock not available."""
 
 
+def connection_string_problem(dsn: str) -> str | None:
+    """What is wrong with a connection string, without quoting it: libpq would show the part that it does not
+    understand, which may be the password."""
+    try:
+        conninfo.conninfo_to_dict(dsn)
+    except psycopg.Error:
+        return (
+            "not a PostgreSQL connection string; expected postgresql://user:password@host:5432/database "
+            "or host=… port=… dbname=… user=…"
+        )
+    return None
+
+
 class Server:
     """How to reach the source. `parameters` are libpq's; they never appear in a message."""
 
     def __init__(self, dsn: str, *, application_name: str, password_command: Sequence[str] = ()) -> None:
-        try:
-            self._parameters: dict[str, Any] = conninfo.conninfo_to_dict(dsn)
-        except psycopg.Error:
-            # libpq quotes the part that it does not understand, which may be the password.
-            raise FatalError(
-                "dsn: not a PostgreSQL connection string; expected postgresql://user:password@host:5432/database "
-                "or host=… port=… dbname=… user=…"
-            ) from None
+        if complaint := connection_string_problem(dsn):
+            raise FatalError(f"dsn: {complaint}")
+        self._parameters: dict[str, Any] = conninfo.conninfo_to_dict(dsn)
         self._application_name = application_name
         self._password_command = tuple(password_command)
 

@@ -115,7 +115,8 @@ class ChangeStream:
             self._fail(TransientError(f"the server is gone: {_one_line(str(error))}"))
 
     def _ready(self) -> None:
-        self._timer = None
+        # Called by the socket while a turn is already due, it takes that turn.
+        self._cancel_timer()
         if self.is_paused:
             return
         self.wake_ups += 1

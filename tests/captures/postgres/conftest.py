@@ -94,7 +94,7 @@ class Source:
         )
         await out.until(
             lambda: any(
-                doc["id"] == mark
+                doc.get("id") == mark
                 for batch in out.batches(self.collection("public.marks"))
                 for doc in batch.docs
             ),

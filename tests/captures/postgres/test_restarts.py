@@ -1,0 +1,353 @@
+"""Restarts, and everything that could open a silent gap. Numbers are those of docs/postgres.md."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anyio
+import msgspec
+import pytest
+
+from hub.errors import FatalError, TransientError
+from hub.record import TRUNCATE
+from hub_captures.postgres.position import PostgresPosition
+
+pytestmark = pytest.mark.anyio
+
+
+async def fails(source: Any, out: Any, **options: Any) -> BaseException:
+    """The error that a run ends with."""
+    with anyio.fail_after(30):
+        try:
+            await source.capture(**options).run(out.crash(), out)
+        except (FatalError, TransientError) as error:
+            return error
+    raise AssertionError("the capture ended without an error")
+
+
+async def settled(source: Any, out: Any) -> None:
+    """Wait until nothing is under copy any more."""
+    await out.until(
+        lambda: (
+            bool(out.frames) and not out.frames[-1].position.copying and not out.frames[-1].position.pending
+        )
+    )
+
+
+async def started(source: Any, **options: Any) -> Any:
+    """An outlet after a first run that has copied `t`."""
+    source.run("create table t (id int primary key, b text)", "insert into t values (1, 'a')")
+    async with source.capturing(**options) as out:
+        await source.copied(out, "public.t")
+        await source.caught_up(out)
+        await settled(source, out)
+    return out
+
+
+async def test_18_killed_inside_a_transaction_its_rows_come_once_and_in_order(source: Any) -> None:
+    out = await started(source)
+    killed = RuntimeError("killed")
+    pieces = 0
+
+    def kill(batches: Any, position: Any) -> None:
+        nonlocal pieces
+        if position is None and any(batch.collection.endswith(".t") for batch in batches):
+            pieces += 1
+            if pieces == 3:
+                raise killed
+
+    out.on_send = kill
+    source.run("insert into t select g, 'x' from generate_series(2, 10001) g")
+    with pytest.raises(BaseExceptionGroup):
+        async with source.capturing(out, batch=64 * 1024):
+            await anyio.sleep_forever()
+    assert pieces == 3
+    out.on_send = lambda batches, position: None
+    async with source.capturing(out, batch=64 * 1024):
+        await source.caught_up(out)
+    assert [record.doc["id"] for record in source.changes(out, "public.t")] == list(range(2, 10002))
+
+
+async def test_19_killed_between_the_sync_and_the_feedback_nothing_is_doubled(source: Any) -> None:
+    out = await started(source)
+    async with source.capturing(out, status_interval=3600):
+        source.run("insert into t values (2, 'b')")
+        await source.caught_up(out)
+    async with source.capturing(out):
+        source.run("insert into t values (3, 'c')")
+        await source.caught_up(out)
+    assert [record.doc["id"] for record in source.changes(out, "public.t")] == [2, 3]
+
+
+async def test_20_a_killed_walsender_is_a_transient_error_and_nothing_is_lost(source: Any) -> None:
+    out = await started(source)
+    errors = []
+    async with anyio.create_task_group() as group:
+
+        async def run() -> None:
+            errors.append(await fails(source, out))
+
+        group.start_soon(run)
+        source.run("insert into t values (2, 'b')")
+        await source.caught_up(out)
+        source.run(
+            "select pg_terminate_backend(active_pid) from pg_replication_slots "
+            f"where database = '{source.name}' and active_pid is not null"
+        )
+    assert isinstance(errors[0], TransientError)
+    async with source.capturing(out):
+        source.run("insert into t values (3, 'c')")
+        await source.caught_up(out)
+    assert [record.doc["id"] for record in source.changes(out, "public.t")] == [2, 3]
+
+
+async def test_22_a_large_transaction_is_handed_over_in_pieces(source: Any) -> None:
+    out = await started(source)
+    sizes: list[int] = []
+    out.on_send = lambda batches, position: sizes.append(sum(batch.size for batch in batches))
+    async with source.capturing(out, batch=256 * 1024, buffer=1024 * 1024):
+        source.run("insert into t select g, repeat('x', 100) from generate_series(2, 60001) g")
+        await source.caught_up(out)
+    assert len(source.changes(out, "public.t")) == 60_000
+    assert len(sizes) > 6
+    assert max(sizes) < 4 * 1024 * 1024
+
+
+async def test_23_streamed_transactions_leave_out_what_was_rolled_back(source: Any) -> None:
+    out = await started(source)
+    async with source.capturing(out, streaming=True):
+        with source.connect() as connection:
+            connection.execute("set logical_decoding_work_mem = '64kB'")
+            connection.execute("begin")
+            connection.execute("insert into t select g, repeat('x', 100) from generate_series(2, 3001) g")
+            connection.execute("savepoint s")
+            connection.execute(
+                "insert into t select g, repeat('y', 100) from generate_series(10002, 13001) g"
+            )
+            connection.execute("rollback to savepoint s")
+            source.run("insert into t values (0, 'between')")
+            connection.execute(
+                "insert into t select g, repeat('z', 100) from generate_series(20002, 23001) g"
+            )
+            connection.execute("commit")
+            connection.execute("begin")
+            connection.execute(
+                "insert into t select g, repeat('v', 100) from generate_series(30002, 33001) g"
+            )
+            connection.execute("rollback")
+        await source.caught_up(out)
+    found = [record.doc["id"] for record in source.changes(out, "public.t")]
+    assert found == [0, *range(2, 3002), *range(20002, 23002)]
+
+
+async def test_25_a_prepared_transaction_comes_when_it_is_committed(source: Any) -> None:
+    out = await started(source)
+    async with source.capturing(out):
+        source.transaction("insert into t values (2, 'b')", f"prepare transaction '{source.name}_1'")
+        source.transaction("insert into t values (3, 'c')", f"prepare transaction '{source.name}_2'")
+        source.run("insert into t values (4, 'd')")
+        source.run(f"commit prepared '{source.name}_1'", f"rollback prepared '{source.name}_2'")
+        await source.caught_up(out)
+    assert [record.doc["id"] for record in source.changes(out, "public.t")] == [4, 2]
+
+
+async def test_42_a_table_made_later_is_taken_up_with_its_rows(source: Any) -> None:
+    out = await started(source)
+    async with source.capturing(out, refresh_interval=0.05):
+        source.run("create table later (id int primary key)", "insert into later values (1)")
+        await source.copied(out, "public.later")
+        source.run("insert into later values (2)")
+        await source.caught_up(out)
+    assert sorted(record.doc["id"] for record in out.records(source.collection("public.later"))) == [1, 2]
+
+
+async def test_43_a_publication_younger_than_the_slot_is_refused(source: Any) -> None:
+    slot = f"{source.name}_given"
+    source.run("create table t (id int primary key)")
+    source.run(f"select pg_create_logical_replication_slot('{slot}', 'pgoutput')")
+    source.run("create publication given for table t, marks")
+    error = await fails(source, source.outlet(), slot=slot, publication="given")
+    assert isinstance(error, FatalError)
+    assert "younger than the slot" in str(error)
+
+
+async def test_44_a_slot_that_was_read_beyond_the_position_is_a_gap(source: Any) -> None:
+    out = await started(source)
+    source.run("insert into t values (2, 'b')")
+    source.run(f"select pg_replication_slot_advance('hub_{source.task}', pg_current_wal_lsn())")
+    count = out.count_records()
+    error = await fails(source, out)
+    assert isinstance(error, FatalError)
+    assert "beyond the position" in str(error)
+    assert out.count_records() == count
+
+
+async def test_45_a_position_beyond_the_servers_wal_is_refused(source: Any) -> None:
+    out = await started(source)
+    out.durable = msgspec.structs.replace(out.durable, lsn=out.durable.lsn + (1 << 40))
+    error = await fails(source, out)
+    assert isinstance(error, FatalError)
+    assert "the server is behind the position" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"system_id": "1"}, "another server"),
+        ({"database_oid": 1}, "another database"),
+        ({"slot": "other"}, "slot other"),
+    ],
+)
+async def test_a_position_of_another_source_is_refused(
+    source: Any, change: dict[str, Any], said: str
+) -> None:
+    out = await started(source)
+    out.durable = msgspec.structs.replace(out.durable, **change)
+    error = await fails(source, out)
+    assert isinstance(error, FatalError)
+    assert said in str(error)
+
+
+async def test_46_a_second_hub_on_the_slot_is_told_the_pid(source: Any) -> None:
+    out = await started(source)
+    async with source.capturing(out):
+        source.run("insert into t values (2, 'b')")
+        await source.caught_up(out)
+        error = await fails(source, source.outlet(out.durable))
+        assert isinstance(error, TransientError)
+        assert "in use by the connection with pid" in str(error)
+        source.run("insert into t values (3, 'c')")
+        await source.caught_up(out)
+    assert [record.doc["id"] for record in source.changes(out, "public.t")] == [2, 3]
+
+
+async def test_47_after_a_lost_slot_the_tables_are_read_again_when_allowed(source: Any) -> None:
+    out = await started(source)
+    source.run(
+        f"select pg_drop_replication_slot('hub_{source.task}')",
+        "delete from t",
+        "insert into t values (9, 'z')",
+    )
+    error = await fails(source, out)
+    assert isinstance(error, FatalError)
+    assert "is gone" in str(error)
+    assert "on_gap" in str(error)
+    async with source.capturing(out, on_gap="resnapshot"):
+        await source.caught_up(out)
+        await settled(source, out)
+    records = out.records(source.collection("public.t"))
+    assert TRUNCATE in {record.op for record in records}
+    assert source.replica(out, "public.t").rows == {(9,): {"id": 9, "b": "z"}}
+    assert out.counts["resnapshots"] == 1
+
+
+async def test_48_an_idle_source_confirms_the_wal_of_others(source: Any) -> None:
+    out = await started(source)
+    async with source.capturing(out, status_interval=1):
+        source.server.run("create table if not exists elsewhere (a text)")
+        source.server.run("insert into elsewhere select repeat('x', 1000) from generate_series(1, 5000)")
+        ((end,),) = source.rows("select (pg_current_wal_lsn() - '0/0')::bigint")
+        await out.until(lambda: out.durable is not None and out.durable.lsn >= end - (1 << 20))
+        with anyio.fail_after(20):
+            while source.rows(
+                f"select 1 from pg_replication_slots where slot_name = 'hub_{source.task}' "
+                f"and confirmed_flush_lsn - '0/0' < {end - (1 << 20)}"
+            ):
+                await anyio.sleep(0.1)
+    assert source.changes(out, "public.t") == []
+
+
+async def test_49_a_slot_that_waits_for_a_transaction_says_for_which(source: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr("hub_captures.postgres.start.WAIT_NOTICE_S", 0.05)
+    source.run("create table t (id int primary key)")
+    with source.connect() as connection:
+        connection.execute("begin; insert into t values (1)")
+        pid = connection.info.backend_pid
+        async with source.capturing() as out:
+            await out.until(lambda: any(fields.get("pid") == pid for _, fields in out.notices))
+            connection.execute("commit")
+            await source.copied(out, "public.t")
+
+
+async def test_51_while_the_log_is_full_feedback_stands_still_and_all_comes_after(source: Any) -> None:
+    out = await started(source)
+    async with source.capturing(out, status_interval=1, buffer=256 * 1024, batch=64 * 1024):
+        out.block()
+        source.run("insert into t select g, repeat('x', 1000) from generate_series(2, 5001) g")
+        durable = out.durable.lsn
+        await anyio.sleep(2.2)
+        query = f"select confirmed_flush_lsn - '0/0' from pg_replication_slots where slot_name = 'hub_{source.task}'"
+        assert source.rows(query)[0][0] <= durable
+        out.unblock()
+        await source.caught_up(out)
+    assert len(source.changes(out, "public.t")) == 5000
+
+
+async def test_52_the_server_is_never_told_more_than_is_durable(source: Any) -> None:
+    source.run("create table t (id int primary key, b text)")
+    out = source.outlet(auto_sync=False)
+    query = f"select (confirmed_flush_lsn - '0/0')::bigint from pg_replication_slots where slot_name = 'hub_{source.task}'"
+    async with source.capturing(out, status_interval=1):
+        await source.copied(out, "public.t")
+        for key in range(30):
+            source.run(f"insert into t values ({key}, 'x')")
+            if key % 7 == 0:
+                out.sync()
+            await anyio.sleep(0.05)
+            durable = out.durable.lsn if out.durable else 0
+            confirmed = source.rows(query)[0][0]
+            first = out.frames[0].position.lsn
+            assert confirmed <= max(durable, first)
+
+
+async def test_a_source_that_is_read_once_ends_and_leaves_nothing_behind(source: Any) -> None:
+    source.run("create table t (id int primary key, b text)", "insert into t values (1, 'a')")
+    out = source.outlet()
+    with anyio.fail_after(30):
+        await source.capture(snapshot="only").run(None, out)
+    assert [record.doc["id"] for record in out.records(source.collection("public.t"))] == [1]
+    assert source.rows(f"select 1 from pg_replication_slots where database = '{source.name}'") == []
+    with anyio.fail_after(30):
+        await source.capture(snapshot="only").run(out.durable, out)
+    assert out.count_records(source.collection("public.t")) == 1
+
+
+async def test_without_a_snapshot_only_changes_come(source: Any) -> None:
+    source.run("create table t (id int primary key, b text)", "insert into t values (1, 'a')")
+    async with source.capturing(snapshot="never") as out:
+        await out.until(lambda: bool(out.frames))
+        source.run("insert into t values (2, 'b')")
+        await source.caught_up(out)
+    assert [record.doc["id"] for record in out.records(source.collection("public.t"))] == [2]
+
+
+async def test_a_position_survives_its_stored_form(source: Any) -> None:
+    out = await started(source)
+    assert PostgresPosition.decode(out.durable.encode()) == out.durable
+
+
+async def test_an_oversized_row_stops_the_capture_or_goes_without_its_largest_field(source: Any) -> None:
+    out = await started(source)
+    options = {"max_record": 10_000}
+    source.run("alter table t add c text", "insert into t values (2, repeat('x', 20000), 'small')")
+    error = await fails(source, out, **options)
+    assert isinstance(error, FatalError)
+    assert "max_record" in str(error)
+    async with source.capturing(out, on_oversized="omit", **options):
+        await source.caught_up(out)
+    (record,) = source.changes(out, "public.t")
+    assert (record.doc, record.meta["oversized"]) == ({"id": 2, "c": "small"}, ["b"])
+
+
+async def test_an_oversized_row_of_the_snapshot_is_treated_alike(source: Any) -> None:
+    source.run(
+        "create table t (id int primary key, b text)",
+        "insert into t values (1, repeat('x', 20000)), (2, 'b')",
+    )
+    error = await fails(source, source.outlet(), max_record=10_000)
+    assert isinstance(error, FatalError)
+    async with source.capturing(on_oversized="omit", max_record=10_000) as out:
+        await source.copied(out, "public.t")
+    first, second = out.records(source.collection("public.t"))
+    assert (first.doc, first.meta["oversized"]) == ({"id": 1}, ["b"])
+    assert "oversized" not in second.meta
