@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import select
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Literal
 
 import anyio
@@ -23,8 +23,12 @@ from hub.materialization import ErrorPolicy
 from hub.options import Size
 from hub.record import Position, TaskName
 from hub.schema import CollectionSchema
+from hub.spec import Path as OptionPath
 
 STDIN = 0
+
+BATCH_BYTES_MIN = 1024
+"""Least `batch_bytes`."""
 
 
 class StdinPosition(Position, frozen=True):
@@ -51,9 +55,13 @@ class StdinCapture(Capture[StdinPosition], frozen=True, kw_only=True):
             "dead-letter collection, `skip` counts it and goes on, `stop` stops the task."
         ),
     ] = "dead_letter"
-    batch_bytes: Annotated[
-        Size, Meta(description="Most to send at once. It also bounds one line.", ge=1024)
-    ] = Size(1 << 20)
+    batch_bytes: Annotated[Size, Meta(description="Most to send at once. It also bounds one line.")] = Size(
+        1 << 20
+    )
+
+    def problems(self) -> Iterator[tuple[OptionPath, str]]:
+        if self.batch_bytes < BATCH_BYTES_MIN:
+            yield ("batch_bytes",), f"expected at least {BATCH_BYTES_MIN}, got {self.batch_bytes}"
 
     async def check(self, task: TaskName) -> Sequence[Finding]:
         try:

@@ -8,8 +8,8 @@ lines are taken; a line that is half written is read again, from its first byte,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Literal
 
 import anyio
 from msgspec import Meta
@@ -21,9 +21,13 @@ from hub.materialization import ErrorPolicy
 from hub.options import Duration, Size
 from hub.record import Position, TaskName
 from hub.schema import CollectionSchema, describe, widened
+from hub.spec import Path as OptionPath
 from hub_captures.file.files import Files, Mark, find, nothing_matches
 from hub_captures.file.reading import Compression
 from hub_captures.file.rows import Format
+
+BATCH_BYTES_MIN = 1024
+"""Least `batch_bytes`."""
 
 SAMPLE_BYTES = 1 << 20
 """How much `discover` looks at."""
@@ -84,10 +88,10 @@ class FileCapture(Capture[FilePosition], frozen=True, kw_only=True):
             "collection, `skip` counts it and goes on, `stop` stops the task."
         ),
     ] = "dead_letter"
-    batch_bytes: Annotated[
-        Size, Meta(description="Most to read at once. It also bounds one line.", ge=1024)
-    ] = Size(1 << 20)
-    poll: Annotated[Duration, Meta(description="Time between looks for more.", gt=0)] = Duration(0.25)
+    batch_bytes: Annotated[Size, Meta(description="Most to read at once. It also bounds one line.")] = Size(
+        1 << 20
+    )
+    poll: Annotated[Duration, Meta(description="Time between looks for more.")] = Duration(0.25)
     rotate_wait: Annotated[
         Duration,
         Meta(
@@ -104,10 +108,14 @@ class FileCapture(Capture[FilePosition], frozen=True, kw_only=True):
         """`path` as a list."""
         return [self.path] if isinstance(self.path, str) else self.path
 
-    def problems(self) -> Any:
+    def problems(self) -> Iterator[tuple[OptionPath, str]]:
         for pattern in self.patterns:
             if not pattern:
                 yield ("path",), "expected a path or a glob, got an empty text"
+        if self.batch_bytes < BATCH_BYTES_MIN:
+            yield ("batch_bytes",), f"expected at least {BATCH_BYTES_MIN}, got {self.batch_bytes}"
+        if not self.poll:
+            yield ("poll",), "expected more than 0s"
         if self.delimiter in '"\r\n' or not self.delimiter.isascii():
             yield ("delimiter",), f"{self.delimiter!r} cannot stand between fields"
         if self.format != "csv" and self.delimiter != ",":

@@ -76,19 +76,17 @@ class HttpServerCapture(Capture[HttpPosition], frozen=True, kw_only=True):
         str | None, Meta(description="File with the private key of the certificate (PEM).")
     ] = None
     body_bytes: Annotated[
-        Size, Meta(description="Largest body, also after decompression. Beyond it 413.", ge=1)
+        Size, Meta(description="Largest body, also after decompression. Beyond it 413.")
     ] = Size(8 << 20)
     queue_bytes: Annotated[
-        Size, Meta(description="Most bytes of all open requests together. Beyond it 429.", ge=1)
+        Size, Meta(description="Most bytes of all open requests together. Beyond it 429.")
     ] = Size(64 << 20)
     body_timeout: Annotated[
-        Duration, Meta(description="How long one body may take to arrive. Beyond it 408.", gt=0)
+        Duration, Meta(description="How long one body may take to arrive. Beyond it 408.")
     ] = Duration(30)
     head_timeout: Annotated[
         Duration,
-        Meta(
-            description="How long a connection may take to send the head of a request, also the next.", gt=0
-        ),
+        Meta(description="How long a connection may take to send the head of a request, also the next."),
     ] = Duration(10)
     connections_max: Annotated[
         int, Meta(description="Most connections at once. More are closed unheard.", ge=1)
@@ -134,6 +132,9 @@ class HttpServerCapture(Capture[HttpPosition], frozen=True, kw_only=True):
             yield (missing,), "`tls_certificate` and `tls_key` go together"
         if self.host_port[1] > 65535:
             yield ("address",), f"expected a port up to 65535, got {self.host_port[1]}"
+        for name in ("body_bytes", "body_timeout", "head_timeout"):
+            if not getattr(self, name):
+                yield (name,), "expected more than 0"
         if self.body_bytes > self.queue_bytes:
             yield (
                 ("body_bytes",),
