@@ -103,6 +103,8 @@ def _contains(target: Value, value: Value) -> bool:
 def _plain_text(value: Value) -> str | None:
     if value is None or isinstance(value, list | dict):
         return None
+    if type(value) is float:
+        return repr(value)  # most likely one of the document, which is searched for as it is written
     return text(value) if isinstance(value, bytes) else scalar_text(value)
 
 
