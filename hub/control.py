@@ -56,6 +56,7 @@ class Control:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock_fd = _take_lock(path)
         self._limiter: anyio.CapacityLimiter | None = None
         self._mutex = threading.Lock()

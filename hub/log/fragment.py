@@ -220,7 +220,7 @@ def read_fragment(fs: FS, path: Path) -> Fragment:
         raise Corrupt(f"{path}: checksum of the index does not match")
     try:
         made = msgspec.msgpack.decode(footer, type=Fragment)
-    except msgspec.DecodeError as error:
+    except (msgspec.MsgspecError, ValueError) as error:
         raise Corrupt(f"{path}: the index cannot be read: {error}") from error
     if made.name != path.name:
         raise Corrupt(f"{path}: says it is {made.name}; the file was renamed or copied")
@@ -260,7 +260,7 @@ def read_pieces(fs: FS, directory: Path, fragment: Fragment, after_seq: int) -> 
                 raise Corrupt(f"{path}: byte {pos}: the head of a block is damaged")
             try:
                 piece = _piece_decoder.decode(head)
-            except msgspec.DecodeError as error:
+            except (msgspec.MsgspecError, ValueError) as error:
                 raise Corrupt(f"{path}: byte {pos}: the head of a block cannot be read: {error}") from error
             stored = piece.block.stored_len
             if piece.seq > after_seq:

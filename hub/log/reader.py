@@ -185,11 +185,12 @@ class Reader:
             try:
                 for frame in frames_after(log, self._seq, upto):
                     yield from self._steps(frame)
-                return
             except Gap:
                 # The segment went while it was waited for; what was in it may stand in fragments now.
                 if log.history is None or self._seq + 1 >= log.writer.segments[0].header.base_seq:
                     raise
+            else:
+                return
 
     def _steps(self, frame: Read) -> Iterator[_Step]:
         last = None

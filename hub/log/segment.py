@@ -215,7 +215,7 @@ def seal_payload(summary: Summary) -> bytes:
 def read_summary(payload: bytes, file: str) -> Summary:
     try:
         return msgspec.msgpack.decode(payload[:-_TRAILER_BYTES], type=Summary)
-    except msgspec.DecodeError as error:
+    except (msgspec.MsgspecError, ValueError) as error:
         raise Corrupt(f"{file}: the summary in its SEAL cannot be read: {error}") from error
 
 

@@ -250,7 +250,7 @@ def decode_head(payload: bytes | memoryview, where: str) -> tuple[Head, int]:
         raise Corrupt(f"{where}: head of {size} bytes in a payload of {len(payload)}")
     try:
         return _head_decoder.decode(payload[_LENGTH_BYTES:start]), start
-    except msgspec.DecodeError as error:
+    except (msgspec.MsgspecError, ValueError) as error:
         raise Corrupt(f"{where}: the head of the transaction cannot be read: {error}") from error
 
 
@@ -281,14 +281,18 @@ def decode_block(block: BlockHead, body: bytes, where: str) -> Item:
     elif block.codec != Codec.RAW:
         raise FatalError(f"{where}: codec {block.codec} is not known; use the newer hub that wrote it")
     split = block.ops_len + block.columns_len
-    if len(body) != block.raw_len or split > block.raw_len:
+    if len(body) != block.raw_len or split > block.raw_len or block.ops_len not in (0, block.count):
         raise Corrupt(f"{where}: block of {len(body)} bytes, its head says {block.raw_len}")
+    try:
+        shared = decode(block.shared) if block.shared else None
+    except ValueError as error:
+        raise Corrupt(f"{where}: metadata of a block cannot be read: {error}") from error
     return Batch(
         block.collection,
         block.count,
         ndjson=body[split:] if split else body,
         ops=body[: block.ops_len] or None,
-        shared=decode(block.shared) if block.shared else None,
+        shared=shared,
         columns_json=body[block.ops_len : split],
     )
 
