@@ -86,20 +86,39 @@ def _compiled(pattern: str) -> re.Pattern[str]:
 
 
 class RetentionSpec(Spec, frozen=True, kw_only=True):
-    """How long consumed records are kept."""
+    """How long records are kept. They go when a limit that is set is exceeded; with none set, never."""
 
-    age: Annotated[Duration | None, Meta(description="Let go of records older than this.")] = None
+    age: Annotated[
+        Duration | None, Meta(description="Let go of records older than this; `0s`: once they are consumed.")
+    ] = None
     bytes: Annotated[Size | None, Meta(description="Let go of the oldest records beyond this size.")] = None
     until_consumed: Annotated[
-        bool, Meta(description="Never let go of a record that a materialization has yet to read.")
+        bool,
+        Meta(
+            description="Never let go of a record that a materialization has yet to read, however long that takes."
+        ),
     ] = True
+    compact: Annotated[
+        bool,
+        Meta(description="Keep only the newest version of each key in what is older than `compact_after`."),
+    ] = False
+    compact_after: Annotated[Duration, Meta(description="Age from which `compact` applies.")] = Duration(3600)
+    keep_deletes: Annotated[
+        Duration, Meta(description="How long `compact` keeps deletes, so that readers see them.")
+    ] = Duration(86400)
 
     def to_log(self) -> Retention:
         """The same, as the log takes it."""
         from hub.log.options import Retention
 
-        age_s = None if self.age is None else float(self.age)
-        return Retention(age_s=age_s, bytes=self.bytes, until_consumed=self.until_consumed)
+        return Retention(
+            age_s=None if self.age is None else float(self.age),
+            bytes=self.bytes,
+            until_consumed=self.until_consumed,
+            compact=self.compact,
+            compact_after_s=float(self.compact_after),
+            delete_retention_s=float(self.keep_deletes),
+        )
 
 
 def _retention(written: Duration | RetentionSpec) -> Retention:
@@ -131,12 +150,12 @@ class LogSection(Spec, frozen=True, kw_only=True):
     ] = None
     segment: Annotated[Size, Meta(description="Size of one segment file.")] = Size(64 << 20)
     retention: Annotated[
-        Duration | RetentionSpec | None,
+        Duration | RetentionSpec,
         Meta(
-            description="How long records are kept once every materialization has read them: an age such as "
-            "`7d`, or `age` and `bytes`. None: not at all."
+            description="How long records are kept, and in any case until every materialization has read them: an "
+            "age such as `7d`, or `age`, `bytes` and so on. `0s`: until then and no longer."
         ),
-    ] = None
+    ] = Duration(7 * 86400)
     durability: Annotated[
         Literal["disk", "interval", "os"],
         Meta(
@@ -152,6 +171,9 @@ class LogSection(Spec, frozen=True, kw_only=True):
         Size(32 << 20)
     )
     max_record: Annotated[Size, Meta(description="The largest record taken.")] = Size(64 << 20)
+    allow_unsafe_filesystem: Annotated[
+        bool, Meta(description="Run on a file system that may forget what was synced, such as NFS or tmpfs.")
+    ] = False
     compression: Annotated[
         int, Meta(description="Level of zstd for stored records; 0 stores them as they are.", ge=0, le=19)
     ] = 1
@@ -275,12 +297,12 @@ class Catalog:
 
     def log_options(self) -> LogOptions:
         """The options of the log, with the retention of every collection that has its own."""
-        from hub.log.options import LogOptions, Retention
+        from hub.log.options import LogOptions
 
         return LogOptions(
             segment_bytes=self.log.segment,
             cap_bytes=self.log.cap,
-            retention=_retention(self.log.retention) if self.log.retention is not None else Retention(),
+            retention=_retention(self.log.retention),
             collections={
                 name: _retention(options.retention)
                 for name, options in self.collections.items()
@@ -292,4 +314,5 @@ class Catalog:
             durability=self.log.durability,
             interval_s=float(self.log.sync_every),
             compression_level=self.log.compression or None,
+            allow_unsafe_filesystem=self.log.allow_unsafe_filesystem,
         )

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hub.catalog import Sources
 from hub.config import load, loads
 from hub.errors import ConfigError
-from hub.log.options import Retention
+from hub.log.options import LogOptions, Retention
 
 pytestmark = pytest.mark.usefixtures("acme")
 
@@ -80,6 +80,12 @@ server: {address: "[::1]:80"}
     assert options.retention == Retention(age_s=86400.0, bytes=1 << 30)
     assert options.retention_of("shop/orders") == Retention(age_s=7 * 86400.0)
     assert (catalog.server.host, catalog.server.port) == ("::1", 80)
+
+
+def test_the_log_keeps_a_week_and_whatever_is_not_read_yet() -> None:
+    options = loads(FEED).log_options()
+    assert options == LogOptions()
+    assert (options.retention.age_s, options.retention.until_consumed) == (7 * 86400.0, True)
 
 
 def test_the_log_stands_beside_the_file(tmp_path: Path) -> None:
