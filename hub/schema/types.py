@@ -7,7 +7,7 @@ file is the one table of types: their JSON form, their schema, and the way back.
 | kind        | JSON form                                   | schema                                       |
 |-------------|---------------------------------------------|----------------------------------------------|
 | boolean     | `true`                                      | `boolean`                                    |
-| integer     | `5`                                         | `integer`, format `int16/32/64` or `uint64`  |
+| integer     | `5`                                         | `integer`, format `int16/32/53/64`, `uint64` |
 | float       | `1.5`; `"NaN"`, `"Infinity"`, `"-Infinity"` | `number`, format `float` or `double`         |
 | decimal     | `"2.50"`; `"NaN"`, `"Infinity"`             | `string`, format `decimal`, precision, scale |
 | string      | `"ab"`                                      | `string`, maxLength                          |
@@ -56,7 +56,9 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 class ColumnType(msgspec.Struct, frozen=True, omit_defaults=True):
     """The type of one field.
 
-    `bits` is 16, 32 or 64 for integers (`unsigned` with 64) and 32 or 64 for floats. `precision` and
+    `bits` is 16, 32, 53 or 64 for integers (`unsigned` with 64) and 32 or 64 for floats. An integer of 53 bits
+    is one that a double holds exactly, which is what is learnt from documents: JSON does not tell integers
+    from other numbers, so a column of them may become a float without losing anything. `precision` and
     `scale` bound a decimal; None is any. `length` bounds a string in characters. `items` types the
     elements of an array. `nullable` says that null or absence is legal.
     """
@@ -79,6 +81,7 @@ class ColumnType(msgspec.Struct, frozen=True, omit_defaults=True):
 BOOLEAN = ColumnType("boolean")
 INT16 = ColumnType("integer", bits=16)
 INT32 = ColumnType("integer", bits=32)
+INT53 = ColumnType("integer", bits=53)
 INT64 = ColumnType("integer", bits=64)
 UINT64 = ColumnType("integer", bits=64, unsigned=True)
 FLOAT32 = ColumnType("float", bits=32)
@@ -107,7 +110,7 @@ _TEXT_FORMATS: dict[str, Kind] = {
     "uuid": "uuid",
 }
 _FORMAT_OF_KIND = {kind: name for name, kind in _TEXT_FORMATS.items()}
-_INTEGER_FORMATS = {"int16": INT16, "int32": INT32, "int64": INT64, "uint64": UINT64}
+_INTEGER_FORMATS = {"int16": INT16, "int32": INT32, "int53": INT53, "int64": INT64, "uint64": UINT64}
 
 
 def to_json_schema(column: ColumnType) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from hub.schema.types import BOOLEAN, DECIMAL, FLOAT64, INT64, JSON, OBJECT, STRING, UINT64, ColumnType
+from hub.schema.types import BOOLEAN, DECIMAL, FLOAT64, INT53, INT64, JSON, OBJECT, STRING, UINT64, ColumnType
 
 _TEXT_KINDS = frozenset(
     {"string", "decimal", "date", "timestamp", "timestamptz", "time", "timetz", "interval", "uuid", "bytes"}
@@ -38,10 +38,10 @@ def _widen(one: ColumnType, other: ColumnType) -> ColumnType:
         return FLOAT64
     if kinds == {"integer", "float"}:
         integer = one if one.kind == "integer" else other
-        return FLOAT64 if (integer.bits or 64) <= 32 else DECIMAL
+        return FLOAT64 if (integer.bits or 64) <= 53 else DECIMAL
     if kinds == {"integer", "decimal"}:
         decimal, integer = (one, other) if one.kind == "decimal" else (other, one)
-        digits = {16: 5, 32: 10, 64: 20}[integer.bits or 64]
+        digits = {16: 5, 32: 10, 53: 16, 64: 20}[integer.bits or 64]
         if decimal.precision is None:
             return DECIMAL
         whole = max(decimal.precision - (decimal.scale or 0), digits)
@@ -83,8 +83,8 @@ def _widen_objects(one: ColumnType, other: ColumnType) -> ColumnType:
 def infer(values: Iterable[Any]) -> ColumnType | None:
     """The narrowest type of these values; None when all are null.
 
-    Integers are int64 from the start, so that a column need not widen with its thousandth row. Text
-    stays text: guessing dates from strings would make the type depend on the first rows seen.
+    Integers have room from the start, so that a column need not widen with its thousandth row. Text stays
+    text: guessing dates from strings would make the type depend on the first rows seen.
     """
     found: ColumnType | None = None
     kinds: dict[type, list[Any]] = {}
@@ -105,6 +105,8 @@ def _of_values(kind: type, values: Sequence[Any]) -> ColumnType:
         return BOOLEAN
     if issubclass(kind, int):
         low, high = min(values), max(values)
+        if low >= -(1 << 53) and high <= 1 << 53:
+            return INT53
         if low >= _INT64_MIN and high <= _INT64_MAX:
             return INT64
         if low >= 0 and high <= (1 << 64) - 1:
@@ -150,8 +152,10 @@ def fit(known: ColumnType, seen: ColumnType) -> ColumnType:
     """
     if seen.kind == "string" and known.kind in _TEXT_KINDS | {"float"}:
         return known
-    if seen.kind == "integer" and known.kind in ("integer", "float"):
+    if seen.kind == "integer" and known.kind == "float":
         return known
+    if seen.kind == "integer" and known.kind == "integer":
+        return widen(known, seen.null(known.nullable)) if known.bits == 53 else known
     if known.kind == "json":
         return known
     if seen.kind == known.kind == "array":

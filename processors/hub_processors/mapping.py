@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
 from msgspec import Meta
 
 from hub.errors import RecordError
+from hub.mapping.kinds import kind_of
 from hub.options import MappingText
 from hub.processor import Processor, Transform
 from hub.record import DELETE, TRUNCATE, UPDATE, Batch, concat
-from hub.schema import CollectionSchema, pointer
+from hub.schema import CollectionSchema, pointer, to_json_schema
+from hub.schema.types import BOOLEAN, FLOAT64, STRING
 
 if TYPE_CHECKING:
     from hub.mapping import Compiled
@@ -222,18 +224,24 @@ def mapped_schema(compiled: Compiled, source: CollectionSchema) -> CollectionSch
     names = list(dict.fromkeys([*(given if copies_rest else ()), *written]))
     origin = {name: compiled.source_of(name) for name in names}
     properties = {name: given[src] for name, src in origin.items() if src in given}
+    for name in written:
+        if origin[name] is None and (kind := kind_of(compiled.mapping, name)):
+            properties[name] = to_json_schema(_TYPES[kind])
     computed = copies_rest and source.is_open
     computed = computed or any(name not in properties for name in names)
     key = [
         next((name for name in [field, *names] if compiled.source_of(name) == field), None)
         for field in source.key_fields
     ]
-    required = [name for name in properties if origin[name] in source.schema.get("required", ())]
-    schema = {"type": "object", "properties": properties, "required": required} if given else {}
+    required = [name for name in properties if origin.get(name) in source.schema.get("required", ())]
+    schema = {"type": "object", "properties": properties, "required": required} if properties else {}
     pointers = tuple(pointer(name) for name in key if name is not None)
     return CollectionSchema(
         source.collection, pointers if len(pointers) == len(source.key) else (), schema, computed or not given
     )
+
+
+_TYPES = {"boolean": BOOLEAN, "number": FLOAT64, "string": STRING}
 
 
 def in_order(parts: Sequence[tuple[Batch, Sequence[int]]]) -> Batch:
