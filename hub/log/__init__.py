@@ -3,6 +3,7 @@
 `Log` is the whole of it; docs/log.md has the format and the promises.
 """
 
+from hub.log.follower import Follower
 from hub.log.fs import FS, OsFS
 from hub.log.large import LargeTransaction
 from hub.log.log import Log
@@ -15,6 +16,7 @@ __all__ = [
     "DURABILITY_TEXT",
     "FS",
     "Committed",
+    "Follower",
     "Gap",
     "Item",
     "LargeTransaction",

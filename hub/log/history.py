@@ -32,14 +32,14 @@ SEALED = ""
 
 
 class History:
-    """The fragments of one journal."""
+    """The fragments of one journal. Without a control it only reads: what is kept is told by the files alone."""
 
-    def __init__(self, fs: FS, directory: Path, journal: str, control: Control) -> None:
+    def __init__(self, fs: FS, directory: Path, journal: str, control: Control | None) -> None:
         self.fs = fs
         self.directory = directory
         self.journal = journal
         self._control = control
-        self.trims = control.trims(journal)
+        self.trims = control.trims(journal) if control is not None else {}
         self._fragments: dict[str, tuple[Fragment, ...]] = {}
         self.used_bytes = 0
 
@@ -48,36 +48,42 @@ class History:
 
         Raises Corrupt when a registered fragment is missing or damaged.
         """
-        registered = {
-            name: msgspec.msgpack.decode(entry, type=Fragment)
-            for name, entry in self._control.fragments(self.journal)
-        }
+        listed = self._control.fragments(self.journal) if self._control is not None else []
+        registered = {name: msgspec.msgpack.decode(entry, type=Fragment) for name, entry in listed}
         present = self._on_disk()
         keep, lost = settled([f for f, _ in present], registered, oldest_seq)
         if lost:
             raise Corrupt(f"{self.directory}: fragment {lost[0]} is registered in control.db but missing")
-        names = {_key(f) for f in keep}
-        for fragment, path in present:
-            if _key(fragment) not in names:
-                self.fs.unlink(path)
-        strangers = [f for f in keep if _key(f) not in registered]
-        gone = [key for key in registered if key not in names]
-        if strangers or gone:
-            self._control.swap_fragments_now(self.journal, add=_entries(strangers), remove=gone)
+        if self._control is not None:
+            names = {_key(f) for f in keep}
+            for fragment, path in present:
+                if _key(fragment) not in names:
+                    self.fs.unlink(path)
+            strangers = [f for f in keep if _key(f) not in registered]
+            if strangers:
+                self._control.swap_fragments_now(self.journal, add=_entries(strangers), remove=())
         by_collection: dict[str, list[Fragment]] = {}
         for fragment in sorted(keep, key=lambda f: f.first_seq):
             by_collection.setdefault(fragment.collection, []).append(fragment)
         self._fragments = {name: tuple(found) for name, found in by_collection.items()}
+        if self._control is None:
+            # What a collection has no record of from its first offset on has been let go.
+            kept = [found[0] for found in self._fragments.values() if found[0].first_offset]
+            self.trims = {first.collection: first.first_seq - 1 for first in kept}
         self.used_bytes = sum(f.size for f in keep)
 
     def _on_disk(self) -> list[tuple[Fragment, Path]]:
         found: list[tuple[Fragment, Path]] = []
-        self.fs.mkdir(self.directory)
+        if self._control is not None:
+            self.fs.mkdir(self.directory)
+        elif not self.directory.exists():
+            return found
         for folder in self.fs.listdir(self.directory):
             for name in self.fs.listdir(self.directory / folder):
                 path = self.directory / folder / name
                 if name.endswith(".tmp"):
-                    self.fs.unlink(path)
+                    if self._control is not None:
+                        self.fs.unlink(path)
                 elif name.endswith(SUFFIX) and parse_name(name) is not None:
                     found.append((read_fragment(self.fs, path), path))
         return found
@@ -99,6 +105,7 @@ class History:
 
         Readers that have a file open read it to its end.
         """
+        assert self._control is not None, "opened for reading only"
         if trims:
             # First: a reader must not take the absence of what is let go for the absence of records.
             self._control.trim_now(self.journal, trims)

@@ -36,6 +36,7 @@ from hub.log.transaction import (
     check_record_sizes,
     encode_transaction,
 )
+from hub.log.watermark import WatermarkWriter
 from hub.record import Batch, Cursor, Place
 
 if TYPE_CHECKING:
@@ -78,6 +79,8 @@ class _Group:
 class Log:
     """One journal, open for writing. `async with Log.open(…) as log`."""
 
+    learns = False
+
     def __init__(
         self,
         journal: Journal,
@@ -100,6 +103,7 @@ class Log:
         self.history = History(fs, path / "fragments" / name, name, control) if control is not None else None
         self.keeper = Keeper(self)
         self._end = Place(journal.epoch, journal.written_seq)
+        self._watermark = WatermarkWriter(journal.directory) if isinstance(fs, OsFS) else None
         self._group = _Group()
         self._queued_bytes = 0
         self._drained = anyio.Event()
@@ -165,6 +169,7 @@ class Log:
 
         lock, log = await anyio.to_thread.run_sync(recover)
         log._say_hello()
+        log._publish_watermark()
         error: Exception | None = None
         try:
             async with anyio.create_task_group() as group:
@@ -393,8 +398,16 @@ class Log:
 
     def _announce(self) -> None:
         self._end = Place(self.writer.epoch, self.writer.written_seq)
+        self._publish_watermark()
         moved, self._moved = self._moved, anyio.Event()
         moved.set()
+
+    def _publish_watermark(self) -> None:
+        if self._watermark is not None:
+            try:
+                self._watermark.publish(*self._end)
+            except OSError as error:
+                logger.warning("%s: readers in other processes see new records later", error)
 
     async def _mark(self) -> bool:
         try:
@@ -465,5 +478,10 @@ class Log:
         while self._group.frames and self.writer.poisoned is None:
             await self._group.done.wait()
         await self.work(self.writer.close)
+        self._end = Place(self.writer.epoch, self.writer.written_seq)
+        self._publish_watermark()
+        if self._watermark is not None:
+            self._watermark.close()
+            self._watermark = None
         if self.control is not None:
             await self._note_witness()

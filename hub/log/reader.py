@@ -19,7 +19,7 @@ from hub.log.transaction import Committed, Item, Schema
 from hub.record import Batch, Cursor, Place
 
 if TYPE_CHECKING:
-    from hub.log.log import Log
+    from hub.log.replay import Readable
 
 
 class LostData(LogError):
@@ -44,7 +44,7 @@ class Reader:
     """
 
     def __init__(
-        self, log: Log, name: str, *, wanted: Callable[[str], bool], start: Cursor, credit_bytes: int
+        self, log: Readable, name: str, *, wanted: Callable[[str], bool], start: Cursor, credit_bytes: int
     ) -> None:
         self.name = name
         self.cursor = start
@@ -201,7 +201,7 @@ class Reader:
         yield _Step(last, Place(frame.found.header.epoch, frame.found.header.seq))
 
 
-def check_place(log: Log, name: str, place: Place) -> None:
+def check_place(log: Readable, name: str, place: Place) -> None:
     """Raises LostData when a reader has seen what the log does not have."""
     end = log.end
     if place.seq > end.seq:

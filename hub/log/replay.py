@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import msgspec
 
@@ -22,7 +22,41 @@ from hub.log.transaction import (
 from hub.record import Place
 
 if TYPE_CHECKING:
-    from hub.log.log import Log
+    from hub.log.fs import FS
+    from hub.log.history import History
+    from hub.log.journal import State
+    from hub.log.tail import Tail
+
+
+class Kept(Protocol):
+    """The segments of a journal, by whoever writes it or watches it."""
+
+    @property
+    def segments(self) -> list[Segment]: ...
+    @property
+    def state(self) -> State: ...
+
+
+class Readable(Protocol):
+    """What readers need of a log: the one of this process, or a follower of another's."""
+
+    @property
+    def journal(self) -> str: ...
+    @property
+    def fs(self) -> FS: ...
+    @property
+    def writer(self) -> Kept: ...
+    @property
+    def tail(self) -> Tail: ...
+    @property
+    def history(self) -> History | None: ...
+    @property
+    def learns(self) -> bool: ...
+    @property
+    def end(self) -> Place: ...
+    @property
+    def oldest_seq(self) -> int: ...
+    async def wait_beyond(self, seq: int) -> None: ...
 
 
 class Gap(LogError):
@@ -40,7 +74,7 @@ class Read(NamedTuple):
         return f"{self.segment.path}: byte {self.found.pos}: frame {self.found.header.seq}"
 
 
-def segment_of(log: Log, seq: int) -> Segment:
+def segment_of(log: Readable, seq: int) -> Segment:
     """The segment that holds a frame. Raises Gap when it is no longer kept."""
     segments = list(log.writer.segments)
     for segment in reversed(segments):
@@ -53,7 +87,7 @@ def segment_of(log: Log, seq: int) -> Segment:
     )
 
 
-def frames_after(log: Log, seq: int, upto: int) -> Iterator[Read]:
+def frames_after(log: Readable, seq: int, upto: int) -> Iterator[Read]:
     """The frames after `seq` up to and including `upto`, which must be durable. Raises Gap, Corrupt."""
     fs = log.fs
     while seq < upto:
@@ -72,6 +106,8 @@ def frames_after(log: Log, seq: int, upto: int) -> Iterator[Read]:
                 pos = found.pos
                 if found.header.seq > seq:
                     seq = found.header.seq
+                    if log.learns:
+                        segment.learn(seq, pos, found.header.ts_us)
                     yield Read(segment, found)
             if seq < until:
                 raise Corrupt(
@@ -81,7 +117,7 @@ def frames_after(log: Log, seq: int, upto: int) -> Iterator[Read]:
             fs.close(fd)
 
 
-def pieces(log: Log, frame: Read, wanted: Callable[[str], bool]) -> Iterator[Committed]:
+def pieces(log: Readable, frame: Read, wanted: Callable[[str], bool]) -> Iterator[Committed]:
     """What a frame makes visible of the wanted collections: nothing, a transaction, or a large one in pieces."""
     header, payload = frame.found.header, frame.found.payload
     if header.kind not in (Kind.TRANSACTION, Kind.COMMIT):
@@ -102,7 +138,7 @@ def pieces(log: Log, frame: Read, wanted: Callable[[str], bool]) -> Iterator[Com
         yield Committed(place, head.task, header.ts_us, items)
 
 
-def read_part(log: Log, part: PartRef) -> tuple[bytes, str]:
+def read_part(log: Readable, part: PartRef) -> tuple[bytes, str]:
     """The payload of a part of a large transaction, and where it lies."""
     segment = segment_of(log, part.seq)
     where = f"{segment.path}: byte {part.pos}: frame {part.seq}"
@@ -116,9 +152,9 @@ def read_part(log: Log, part: PartRef) -> tuple[bytes, str]:
     return found.payload, where
 
 
-def schemas_before(log: Log, seq: int) -> dict[str, bytes]:
+def schemas_before(log: Readable, seq: int) -> dict[str, bytes]:
     """The newest schema text of each collection before a frame."""
-    if seq > log.end.seq:
+    if seq > log.end.seq and not log.learns:
         return dict(log.writer.state.schemas)
     oldest = log.writer.segments[0].header.base_seq
     if seq < oldest and log.history is not None:

@@ -91,6 +91,11 @@ class Segment:
         self.last_us = max(self.last_us, ts_us)
         self.end = pos + FRAME_HEADER_BYTES + length
 
+    def learn(self, seq: int, pos: int, ts_us: int) -> None:
+        """Keep the index of a segment that others write."""
+        if not self.sealed and (not self.index or pos - self.index[-1][1] >= INDEX_BYTES):
+            self.index.append((seq, pos, ts_us))
+
     def summary(self) -> Summary:
         return Summary(
             self.collections, self.first_us, self.last_us, self.first_part_segno, self.newest_seq, self.index

@@ -320,7 +320,7 @@ def check_record_sizes(items: Sequence[Item], limit: int) -> None:
                 if len(line) > limit:
                     raise RecordError(
                         f"record {index} of a batch of {item.collection!r} has {len(line)} bytes, "
-                        f"the log takes at most {limit} (log.max_record_bytes)",
+                        f"the log takes at most {limit} (log.max_record)",
                         component="log",
                     )
 
