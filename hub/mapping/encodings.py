@@ -48,21 +48,32 @@ def shown_byte(byte: int) -> str:
 
 
 def _ascii85_decode(data: bytes) -> bytes:
-    group = 0
+    out = bytearray()
+    group: list[int] = []
     for index, byte in enumerate(data):
         if byte <= 0x20:
             continue
         if byte == 0x7A and not group:
+            out += b"\0\0\0\0"
             continue
         if not 0x21 <= byte <= 0x75:
             raise EvaluationError(f"illegal ascii85 data at input byte {index}")
-        group = (group + 1) % 5
-    if group == 1:
-        raise EvaluationError(f"illegal ascii85 data at input byte {len(data)}")
-    try:
-        return base64.a85decode(bytes(byte for byte in data if byte > 0x20))
-    except ValueError as error:
-        raise EvaluationError("illegal ascii85 data at input byte 0") from error
+        group.append(byte - 0x21)
+        if len(group) == 5:
+            out += _from_85(group)
+            group = []
+    if len(group) == 1:
+        raise EvaluationError("illegal ascii85 data at input byte 1")  # of the rest, as Go counts
+    if group:
+        out += _from_85(group + [84] * (5 - len(group)))[: len(group) - 1]
+    return bytes(out)
+
+
+def _from_85(digits: list[int]) -> bytes:
+    whole = 0
+    for digit in digits:
+        whole = whole * 85 + digit
+    return (whole & 0xFFFFFFFF).to_bytes(4, "big")
 
 
 def _hex_decode(data: bytes) -> bytes:
@@ -82,7 +93,8 @@ def _base64_decoder(alphabet: frozenset[int], *, padded: bool) -> Callable[[byte
         if padded:
             body = kept.rstrip(b"=")
             ended = len(body)
-        for index, byte in enumerate(body):
+        # Go looks at whole groups of four first, and of a rest that is too short only at its length.
+        for index, byte in enumerate(body[: len(kept) // 4 * 4] if padded else body):
             if byte not in alphabet:
                 raise EvaluationError(f"illegal base64 data at input byte {index}")
         rest = len(body) % 4
@@ -91,10 +103,10 @@ def _base64_decoder(alphabet: frozenset[int], *, padded: bool) -> Callable[[byte
             if signs and (rest < 2 or signs > 4 - rest):
                 at = ended if rest < 2 else ended + 4 - rest
                 raise EvaluationError(f"illegal base64 data at input byte {at}")
-            if (rest or signs) and rest + signs != 4:
+            if len(kept) % 4:
                 raise EvaluationError("unexpected EOF")
         elif rest == 1:
-            raise EvaluationError(f"illegal base64 data at input byte {len(body) - 1}")
+            raise EvaluationError("illegal base64 data at input byte 0")
         return base64.b64decode(body + b"=" * (-len(body) % 4), b"-_" if alphabet is _URL else b"+/")
 
     return decode

@@ -8,13 +8,14 @@ uses too; the rest follows from Go's documented definitions on top of the natura
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Final
 
 _PI4A: Final = 7.85398125648498535156e-1
 _PI4B: Final = 3.77489470793079817668e-8
 _PI4C: Final = 2.69515142907905952645e-15
 _REDUCED_MAX: Final = float(1 << 29)
-"""Beyond this an angle loses digits in the three-part reduction; the C library takes over."""
+"""Beyond this an angle loses digits in the three-part reduction, and is multiplied by all of 4/π instead."""
 
 _SIN: Final = (
     1.58962301576546568060e-10,
@@ -50,10 +51,47 @@ def _horner(coefficients: tuple[float, ...], square: float) -> float:
 
 def _reduced(value: float) -> tuple[int, float]:
     """The octant of a positive angle and what is left of it."""
+    if value >= _REDUCED_MAX:
+        return _reduced_large(value)
     octant = int(value * (4 / math.pi))
     octant += octant & 1
     whole = float(octant)
     return octant & 7, ((value - whole * _PI4A) - whole * _PI4B) - whole * _PI4C
+
+
+_BITS: Final = 1200
+"""Binary digits of 4/π: enough for the largest float64 and 53 digits of what is left."""
+
+
+@lru_cache(maxsize=1)
+def _four_over_pi() -> int:
+    """4/π times 2^1200, by Machin's formula."""
+    guard = _BITS + 64
+
+    def arc_tangent(inverse: int) -> int:
+        term = (1 << guard) // inverse
+        total, divisor, sign = term, 3, -1
+        while term:
+            term //= inverse * inverse
+            total += sign * (term // divisor)
+            divisor, sign = divisor + 2, -sign
+        return total
+
+    pi = 4 * (4 * arc_tangent(5) - arc_tangent(239))
+    return (4 << (guard + _BITS)) // pi
+
+
+def _reduced_large(value: float) -> tuple[int, float]:
+    """As `_reduced`, after Payne and Hanek: the product with all digits of 4/π, cut to a float64."""
+    mantissa, exponent = math.frexp(value)
+    product = int(math.ldexp(mantissa, 53)) * _four_over_pi()
+    shift = _BITS - (exponent - 53)
+    octant, rest = product >> shift, product & ((1 << shift) - 1)
+    extra = max(rest.bit_length() - 53, 0)
+    fraction = math.ldexp(rest >> extra, extra - shift)
+    if octant & 1:
+        octant, fraction = octant + 1, fraction - 1
+    return octant & 7, fraction * (math.pi / 4)
 
 
 def _sine_part(rest: float) -> float:
@@ -68,8 +106,8 @@ def _cosine_part(rest: float) -> float:
 
 def sin(value: float) -> float:
     """The sine of an angle in radians."""
-    if value == 0 or not math.isfinite(value) or abs(value) >= _REDUCED_MAX:
-        return math.sin(value) if math.isfinite(value) else math.nan
+    if value == 0 or not math.isfinite(value):
+        return value if value == 0 else math.nan
     octant, rest = _reduced(abs(value))
     negative = (value < 0) != (octant > 3)
     found = _cosine_part(rest) if octant & 3 in (1, 2) else _sine_part(rest)
@@ -78,8 +116,8 @@ def sin(value: float) -> float:
 
 def cos(value: float) -> float:
     """The cosine of an angle in radians."""
-    if not math.isfinite(value) or abs(value) >= _REDUCED_MAX:
-        return math.cos(value) if math.isfinite(value) else math.nan
+    if not math.isfinite(value):
+        return math.nan
     octant, rest = _reduced(abs(value))
     negative = (octant > 3) != (octant & 3 > 1)
     found = _sine_part(rest) if octant & 3 in (1, 2) else _cosine_part(rest)
@@ -88,8 +126,8 @@ def cos(value: float) -> float:
 
 def tan(value: float) -> float:
     """The tangent of an angle in radians."""
-    if value == 0 or not math.isfinite(value) or abs(value) >= _REDUCED_MAX:
-        return math.tan(value) if math.isfinite(value) else math.nan
+    if value == 0 or not math.isfinite(value):
+        return value if value == 0 else math.nan
     octant, rest = _reduced(abs(value))
     square = rest * rest
     found = rest

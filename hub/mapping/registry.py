@@ -330,9 +330,10 @@ def timestamp_of(value: Value) -> Timestamp:
     if isinstance(number, int) and type(number) is not bool:
         return Timestamp(int(number) * 1_000_000_000)
     if isinstance(number, float) and math.isfinite(number):
-        # Out of range, Go's conversion gives the smallest int64.
-        whole = math.trunc(number) if INT64_MIN <= number < INT64_MAX else INT64_MIN
-        number = number if whole != INT64_MIN else float(INT64_MIN)
+        if not INT64_MIN <= number < INT64_MAX:
+            # Go's conversion gives the smallest int64, which its calendar then reads as 2^63.
+            return Timestamp((INT64_MAX + 1) * 1_000_000_000)
+        whole = math.trunc(number)
         return Timestamp(whole * 1_000_000_000 + int((number - whole) * 1e9))
     if isinstance(number, str | bytes):
         return parse_layout(_RFC3339_NANO, number if isinstance(number, str) else text(number))

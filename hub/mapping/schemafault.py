@@ -20,8 +20,6 @@ from hub.mapping.values import EvaluationError, Number, Value, text, utf8
 FAULTS_MAX: Final = 100
 """Faults that one error text tells of; the count of the others follows."""
 
-_ORDER: Final = ("null", "boolean", "integer", "number", "string", "array", "object")
-
 
 class Schema:
     """A compiled schema."""
@@ -46,6 +44,7 @@ class Schema:
             )
         except (ValueError, TypeError, jsonschema_rs.ReferencingError) as error:
             raise _unusable(_definition_fault(error)) from error
+        self._source = parsed
 
     def check(self, value: Value) -> None:
         """Raises an EvaluationError that tells every fault on a line of its own."""
@@ -57,7 +56,7 @@ class Schema:
             if len(lines) >= FAULTS_MAX:
                 lines.append("(more faults are not listed)")
                 break
-            lines.extend(_told(error))
+            lines.extend(_told(error, self._source))
         raise EvaluationError("\n".join(lines))
 
 
@@ -102,14 +101,15 @@ def _kind(value: Any) -> str:
     return "array" if isinstance(value, list) else "object"
 
 
-def _told(error: Any) -> Iterable[str]:
+def _told(error: Any, source: Any) -> Iterable[str]:
     where = ".".join(str(part) for part in error.instance_path) or "(root)"
     kind = error.kind
     name = type(kind).__name__.rpartition("_")[2]
     match name:
         case "Type":
-            wanted = [item for item in _ORDER if item in kind.types]
-            shown = wanted[0] if len(wanted) == 1 else f"[{','.join(kind.types)}]"
+            types = _at(source, error.schema_path)
+            wanted = types if isinstance(types, list) else list(kind.types)
+            shown = wanted[0] if len(wanted) == 1 else f"[{','.join(map(str, wanted))}]"
             yield f"{where} invalid type. expected: {shown}, given: {_kind(error.instance)}"
         case "Required":
             yield f"{where} {kind.property} is required"
@@ -128,9 +128,21 @@ def _told(error: Any) -> Iterable[str]:
             )
             if name != "OneOfMultipleValid" and kind.context:
                 for inner in kind.context[0][:1]:
-                    yield from _told(inner)
+                    yield from _told(inner, source)
         case _:
             yield f"{where} {_words(name, kind, error)}"
+
+
+def _at(schema: Any, path: Iterable[Any]) -> Any:
+    """What stands at a path of the schema as it was written, if the path leads through no reference."""
+    for part in path:
+        if isinstance(schema, dict):
+            schema = schema.get(str(part))
+        elif isinstance(schema, list) and isinstance(part, int) and part < len(schema):
+            schema = schema[part]
+        else:
+            return None
+    return schema
 
 
 def _words(name: str, kind: Any, error: Any) -> str:

@@ -14,7 +14,7 @@ from typing import Final
 
 from hub.mapping.gotime import MONTHS, WEEKDAYS, instant
 from hub.mapping.timestamp import Civil, Timestamp, civil_from_days, days_from_civil
-from hub.mapping.values import EvaluationError, text, utf8
+from hub.mapping.values import EvaluationError, go_quote, text, utf8
 
 _VERB: Final = re.compile(r"%([-_0^#]*)(\d*)(:{0,3}.|)", re.DOTALL)
 _WIDTH_MAX: Final = 1024
@@ -162,7 +162,8 @@ def strptime(layout: str, value: str) -> Timestamp:
         return _Reading(value).read(layout)
     except _Refusal as error:
         detail = str(error)
-        raise EvaluationError(f'failed to parse "{value}" with "{layout}": {detail}') from None
+        shown = f"failed to parse {go_quote(value)} with {go_quote(layout)}: {detail}"
+        raise EvaluationError(shown) from None
 
 
 class _Refusal(Exception):
@@ -189,7 +190,7 @@ class _Reading:
     def read(self, layout: str) -> Timestamp:
         self._layout(utf8(layout))
         if self.at < len(self.data):
-            raise _Refusal(f'unparsed string "{text(self.data[self.at :])}"')
+            raise _Refusal(f"unparsed string {go_quote(text(self.data[self.at :]))}")
         return self._instant()
 
     def _layout(self, layout: bytes) -> None:

@@ -141,7 +141,7 @@ class _Building:
 
 def _scalar(node: yaml.ScalarNode) -> Value:
     text, tag = node.value, node.tag
-    if node.style is None and (tag.startswith("tag:yaml.org,2002:") and tag[18:] not in ("str", "binary")):
+    if not node.style and (tag.startswith("tag:yaml.org,2002:") and tag[18:] not in ("str", "binary")):
         return _resolved(text)
     if tag == "tag:yaml.org,2002:binary":
         return base64.b64decode(text).decode("utf-8", "surrogateescape")

@@ -7,7 +7,7 @@ from functools import cmp_to_key
 from typing import Any, Final
 
 from hub.mapping.limits import check_bytes
-from hub.mapping.operators import equal
+from hub.mapping.operators import OperatorMismatch, equal
 from hub.mapping.receivers import as_array, as_float, as_text
 from hub.mapping.registry import Example, Param, method
 from hub.mapping.values import (
@@ -217,6 +217,8 @@ def _tested(query: Lambda, item: Value, index: int) -> bool:
         found = query(item)
         if type(found) is not bool:
             raise wrong_type(found, "bool")
+    except OperatorMismatch as error:
+        raise EvaluationError(f"element {index}: {error.text}") from error
     except EvaluationError as error:
         raise error.within(f"element {index}: ") from error
     return found

@@ -30,6 +30,7 @@ def _array(target: Value) -> list[Any]:
 @method(
     "bool",
     category=CATEGORY,
+    lexemes=True,
     params=[Param("default", "bool", None, "What to answer for a value that is no boolean.")],
     doc="The value as a boolean: numbers are true unless they are 0, and `true`, `t`, `1`, `false`, `f`, `0` "
     "are understood as text. With a default there are no errors.",
@@ -42,7 +43,7 @@ def _bool(target: Value, default: bool | None) -> bool:
     if type(target) is bool:
         return target
     if isinstance(target, Number):
-        return target.text not in ("0", "-0") and float(target.text) != 0
+        return target.text != "0"
     if isinstance(target, int | float):
         return target != 0
     if isinstance(target, str | bytes):
