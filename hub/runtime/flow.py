@@ -32,8 +32,9 @@ from hub.telemetry import TaskStats
 CHUNK_BYTES = 2 << 20
 """Documents that are processed and written in one go. Bounds how long the event loop is held."""
 
-CHUNKS_AHEAD = 2
-"""Chunks that may be ready while a commit is on its way."""
+CHUNKS_AHEAD = 1
+"""Chunks that may be ready while a commit is on its way. One is enough: what comes meanwhile is in the log, and
+the next read takes all of it at once."""
 
 CREDIT_BYTES = 16 << 20
 """What a reader may have handed out that is not written to the sink yet."""
@@ -167,11 +168,12 @@ NOWHERE = Place(0, 0)
 class Pending:
     """What the sink was given since the last commit. `upto` is None while no transaction has ended."""
 
-    __slots__ = ("oldest_ts", "rows", "since", "size", "upto")
+    __slots__ = ("last_size", "oldest_ts", "rows", "since", "size", "upto")
 
     def __init__(self) -> None:
         self.rows = 0
         self.size = 0
+        self.last_size = 0
         self.upto: Cursor | None = None
         self.oldest_ts: list[float] = []
         self.since = time.monotonic()
@@ -181,6 +183,7 @@ class Pending:
             self.since = time.monotonic()
         self.rows += chunk.rows
         self.size += chunk.size
+        self.last_size = chunk.size
         self.upto = chunk.upto
         if chunk.size:
             self.oldest_ts.append(chunk.oldest_ts)
@@ -254,7 +257,10 @@ class _Writing:
             return True
         if pending.remaining_s(commit.every) > 0:
             return False
-        return bool(commit.every) or not pending.size or receive.statistics().current_buffer_used == 0
+        # While chunks come full there is a backlog, and larger commits work it off faster; else every chunk is
+        # committed at once.
+        backlog = pending.last_size >= CHUNK_BYTES // 2 and receive.statistics().current_buffer_used > 0
+        return not backlog
 
     async def _write(self, chunk: Chunk) -> None:
         for binding, work in chunk.outcome.work:
