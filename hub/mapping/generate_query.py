@@ -144,7 +144,7 @@ class QueryGenerator(Calls, Operators):
         if "*" in path:
             return Code(f"search({base.text}, {tuple(path)!r})", json=base.json)
         for segment in path:
-            name = self.kept(base).text
+            name = self.named(base).text
             base = Code(
                 f"{name}.get({segment!r}) if type({name}) is dict else step({name}, {segment!r})",
                 json=base.json,

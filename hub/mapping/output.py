@@ -77,7 +77,7 @@ def printed(docs: Sequence[Any], lines: Mapping[int, bytes]) -> tuple[bytes, boo
     """Documents as JSON lines, and whether they hold plain JSON values only. `lines` are printed already."""
     if lines:
         return b"".join(
-            [lines.get(n) or encode_lines([doc]).rstrip(b"\n") for n, doc in enumerate(docs)]
+            [lines[n] + b"\n" if n in lines else encode_lines([doc]) for n, doc in enumerate(docs)]
         ), False
     met: list[Any] = []
 
