@@ -110,6 +110,7 @@ class Log:
         self._awake = anyio.Event()
         self._moved = anyio.Event()
         self._closing = False
+        self._house_kept = anyio.Event()
         self._transactions = 0
         self.open_transactions: dict[int, LargeTransaction] = {}
         # One thread at a time touches the journal: this is what keeps it in order.
@@ -174,8 +175,8 @@ class Log:
         try:
             async with anyio.create_task_group() as group:
                 group.start_soon(log._commit_forever)
-                group.start_soon(log._tick_forever)
-                group.start_soon(log.keeper.run)
+                house = anyio.CancelScope()
+                group.start_soon(log._keep_house, house)
                 try:
                     yield log
                 except Exception as caught:
@@ -183,6 +184,7 @@ class Log:
                     error = caught
                 finally:
                     with anyio.CancelScope(shield=True):
+                        house.cancel()
                         await log._close()
                     group.cancel_scope.cancel()
             if error is not None:
@@ -410,12 +412,22 @@ class Log:
                 logger.warning("%s: readers in other processes see new records later", error)
 
     async def _mark(self) -> bool:
+        if self._closing:
+            return True
         try:
             await self.work(self.writer.mark)
         except (Full, Poisoned):
             logger.exception("the last group could not be attested")
         self._announce()
         return True
+
+    async def _keep_house(self, house: anyio.CancelScope) -> None:
+        """What runs beside the committer, until the log closes."""
+        with house:
+            async with anyio.create_task_group() as group:
+                group.start_soon(self._tick_forever)
+                group.start_soon(self.keeper.run)
+        self._house_kept.set()
 
     async def _tick_forever(self) -> None:
         """Sync at the level `interval`; note the witness; warn of clock jumps."""
@@ -475,6 +487,7 @@ class Log:
     async def _close(self) -> None:
         """Commit what is queued, seal, write the witness."""
         self._closing = True
+        await self._house_kept.wait()
         while self._group.frames and self.writer.poisoned is None:
             await self._group.done.wait()
         await self.work(self.writer.close)
