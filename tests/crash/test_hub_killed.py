@@ -254,7 +254,7 @@ def dump(dsn: str) -> dict[str, list[tuple[object, ...]]]:
                 "debit": connection.execute(
                     "select id, amount, note, to_json(tags)::text from debit order by id"
                 ).fetchall(),
-                "credit": connection.execute("select id, amount, at from credit order by id").fetchall(),
+                "credit": connection.execute('select id, amount, "at" from credit order by id').fetchall(),
             }
         except psycopg.errors.UndefinedTable:
             return {}
@@ -268,5 +268,5 @@ def dump_lake(lake: Path) -> dict[str, list[tuple[object, ...]]]:
             "debit": [
                 (*row[:3], json.dumps(row[3], separators=(",", ":"), ensure_ascii=False)) for row in debit
             ],
-            "credit": connection.execute("select id, amount, at from credit order by id").fetchall(),
+            "credit": connection.execute('select id, amount, "at" from credit order by id').fetchall(),
         }
