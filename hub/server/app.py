@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from ipaddress import ip_address
 
+import anyio
 import uvicorn
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.applications import Starlette
@@ -115,8 +116,16 @@ async def serve(running: Running) -> None:
 
 
 class _Server(uvicorn.Server):
-    """Leaves signals to the hub."""
+    """Leaves signals to the hub, and closes what it opened when its task is cancelled."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        try:
+            await super().serve(sockets)
+        finally:
+            if self.started:
+                with anyio.CancelScope(shield=True):
+                    await self.shutdown(sockets)
