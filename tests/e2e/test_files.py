@@ -100,10 +100,10 @@ def test_follows_logs_into_compressed_parts(tmp_path: Path) -> None:
     log.write_text("".join(lines[:1000]))
     expected = [r | {"is_slow": r["duration_ms"] > 1000} for r in requests if r["path"] == "/x"]
     with running(CONFIGS / "files.yaml", tmp_path) as process:
-        until(lambda: b"999," in committed(tmp_path / "archive", "archive"), tmp_path)
+        until(lambda: b":998," in committed(tmp_path / "archive", "archive"), tmp_path)
         log.rename(log.with_name("web.ndjson.1"))
         log.write_text("".join(lines[1000:]))
-        until(lambda: b"1999," in committed(tmp_path / "archive", "archive"), tmp_path)
+        until(lambda: b":1999," in committed(tmp_path / "archive", "archive"), tmp_path)
         process.send_signal(signal.SIGTERM)
         assert process.wait(WAIT_S) == 0
     assert [json.loads(line) for line in committed(tmp_path / "archive", "archive").splitlines()] == expected
