@@ -174,7 +174,7 @@ def _recover_newest(fs: FS, segment: Segment, state: State, report: Recovered) -
     """Bring the newest segment to its true end, sealed. Returns the checksum the next frame is chained to."""
     fd = fs.open(segment.path)
     try:
-        last, unattested, is_sealed = _read_newest(fs, fd, segment, state)
+        last, unattested, is_sealed = read_newest(fs, fd, segment, state)
         report.scanned_bytes = segment.end
         size = fs.size(fd)
         if not is_sealed:
@@ -207,7 +207,7 @@ def _recover_newest(fs: FS, segment: Segment, state: State, report: Recovered) -
         fs.close(fd)
 
 
-def _read_newest(fs: FS, fd: int, segment: Segment, state: State) -> tuple[Found, deque[Found], bool]:
+def read_newest(fs: FS, fd: int, segment: Segment, state: State) -> tuple[Found, deque[Found], bool]:
     """Read all intact frames. Returns the last one, those that nothing attests, and whether it is a SEAL."""
     last: Found | None = None
     unattested: deque[Found] = deque()
