@@ -92,7 +92,12 @@ class FileBinding(BindingSpec, frozen=True, kw_only=True):
 
 
 class FileMaterialization(Materialization, frozen=True, kw_only=True):
-    """Records as JSON lines in files, each record exactly once. Files only grow."""
+    """Records as JSON lines in files, each record exactly once. Files only grow.
+
+    What counts of each file is in `<root>/.hub/<task>.json`: its `bytes`, the number of the last part, and the
+    cursor. A reader that goes by it sees whole commits at any moment. One that reads the files as they are sees
+    the same, but for what a crash may have left behind the last commit until the next start.
+    """
 
     binding_type: ClassVar[type[BindingSpec]] = FileBinding
     delivery = "exactly once"
