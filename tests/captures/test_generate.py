@@ -65,6 +65,13 @@ async def test_a_failing_mapping_is_dealt_with_as_told(policy: Any) -> None:
     assert out.counts == ({"skipped_records": 1} if policy == "skip" else {})
 
 
+def test_a_mapping_that_reads_a_document_is_a_mistake() -> None:
+    assert not list(generate("root.id = @number").problems())
+    ((path, message),) = generate("root.id = this.a.b").problems()
+    assert path == ("mapping",)
+    assert "'a.b'" in message
+
+
 async def test_check_and_discover_run_the_mapping() -> None:
     capture = generate('root = {"id": @number, "name": "x"}')
     assert (await capture.check(TaskName("t")))[0].ok
