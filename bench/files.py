@@ -76,10 +76,10 @@ def _hub(folder: Path, source: Path, mapping: str | None) -> Usage:
     for name in ("data", "out"):
         shutil.rmtree(folder / name, ignore_errors=True)
     config = {
-        "captures": {"events": {"file": {"paths": [str(source)], "format": "ndjson", "follow": False}}},
+        "captures": {"events": {"file": {"path": str(source), "follow": False}}},
         "materializations": {
             "out": {
-                "file": {"path": str(folder / "out")},
+                "file": {"root": str(folder / "out")},
                 "bindings": [{"from": "mapped" if mapping else "events", "path": "out.jsonl"}],
             }
         },

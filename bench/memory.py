@@ -28,7 +28,7 @@ def measure() -> list[Result]:
         # A server that accepts and never answers: the worst kind of dead.
         port = dead.getsockname()[1]
         config = {
-            "captures": {"events": {"file": {"paths": [str(folder / "in.jsonl")], "follow": True}}},
+            "captures": {"events": {"file": {"path": str(folder / "in.jsonl")}}},
             "materializations": {
                 "dead": {
                     "postgres": {"dsn": f"postgresql://nobody@127.0.0.1:{port}/nowhere"},

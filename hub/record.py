@@ -206,6 +206,33 @@ class Batch:
             errors=errors,
         )
 
+    def pieces(self, bytes_max: int) -> list[Batch]:
+        """The same records in batches of about this many bytes of documents, cut where a record ends."""
+        ndjson = self._ndjson
+        if ndjson is None or len(ndjson) <= bytes_max:
+            return [self]
+        text = self.ndjson
+        found: list[Batch] = []
+        start = first = 0
+        while start < len(text):
+            end = text.find(b"\n", min(start + bytes_max, len(text)) - 1) + 1 or len(text)
+            count = text.count(b"\n", start, end)
+            found.append(self._slice(first, first + count, text[start:end]))
+            start, first = end, first + count
+        return found
+
+    def _slice(self, first: int, last: int, ndjson: bytes) -> Batch:
+        errors = {i - first: self.errors[i] for i in self.errors if first <= i < last} if self.errors else None
+        return self._copy(
+            count=last - first,
+            ndjson=ndjson,
+            docs=self._docs[first:last] if self._docs is not None else None,
+            ops=self.ops[first:last] if self.ops is not None else None,
+            columns={name: values[first:last] for name, values in self.columns.items()},
+            columns_json=None,
+            errors=errors,
+        )
+
     def arranged(self, order: Sequence[int]) -> Batch:
         """The same records in another order: `order` names each index once."""
         if list(order) == list(range(self.count)):

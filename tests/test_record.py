@@ -59,6 +59,19 @@ def test_take_keeps_each_record_with_its_operation_and_metadata(batch: Batch, da
     assert contents(batch.take(keep)) == [contents(batch)[i] for i in keep]
 
 
+@given(batches(), st.integers(1, 40))
+def test_pieces_are_all_records_in_order(batch: Batch, bytes_max: int) -> None:
+    rows = [row for piece in batch.pieces(bytes_max) for row in contents(piece)]
+    assert rows == contents(batch)
+
+
+@given(batches(), st.randoms())
+def test_arranging_moves_records_with_all_they_have(batch: Batch, rng: Any) -> None:
+    order = list(range(batch.count))
+    rng.shuffle(order)
+    assert contents(batch.arranged(order)) == [contents(batch)[i] for i in order]
+
+
 @given(st.lists(batches(least=1), min_size=1, max_size=4))
 def test_concat_is_all_records_in_order(parts: list[Batch]) -> None:
     assert contents(concat(parts)) == [row for part in parts for row in contents(part)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import sys
 from pathlib import Path
@@ -11,6 +12,9 @@ import click
 
 if TYPE_CHECKING:
     from hub.catalog import Catalog
+
+
+GC_THRESHOLDS = (200_000, 50, 1_000)
 
 
 @click.command("run")
@@ -45,6 +49,11 @@ def run_catalog(catalog: Catalog, *, show_live: bool) -> int:
         from hub.cli.live import live
 
         beside.append(live)
+
+    # Documents hold no cycles, so collecting them finds nothing, and walking a batch of them costs as much as
+    # mapping it: 71 ms a batch of 13 000 with the default thresholds.
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
 
     async def main() -> int:
         return await run(catalog, events, Telemetry(), beside=beside)

@@ -37,6 +37,9 @@ FULL_WAIT_S = 0.25
 LARGE_BYTES = 32 << 20
 """One call that hands over more is written in parts even when its position is known."""
 
+MERGED_BYTES = 256 << 10
+"""Small batches are put together up to this size. Larger ones would not make any step cheaper."""
+
 Item = Batch | Schema
 
 
@@ -257,17 +260,30 @@ def _size(items: Sequence[Item]) -> int:
 
 def merged(items: Sequence[Item]) -> list[Item]:
     """The same records in fewer batches: those of one collection together, as far as no schema of that
-    collection stands between them. The order inside a collection, which is all a reader relies on, stays.
+    collection stands between them and the batch stays small. The order inside a collection, which is all a
+    reader relies on, stays.
     """
-    groups: list[list[Batch] | Schema] = []
-    open_groups: dict[str, list[Batch]] = {}
+    groups: list[_Group | Schema] = []
+    open_groups: dict[str, _Group] = {}
     for item in items:
         if isinstance(item, Schema):
             open_groups.pop(item.collection, None)
             groups.append(item)
-        elif item.collection in open_groups:
-            open_groups[item.collection].append(item)
-        else:
-            open_groups[item.collection] = fresh = [item]
-            groups.append(fresh)
-    return [concat(group) if isinstance(group, list) else group for group in groups]
+            continue
+        group = open_groups.get(item.collection)
+        if group is None or group.size + item.size > MERGED_BYTES:
+            group = open_groups[item.collection] = _Group()
+            groups.append(group)
+        group.batches.append(item)
+        group.size += item.size
+    return [concat(group.batches) if isinstance(group, _Group) else group for group in groups]
+
+
+class _Group:
+    """Batches of one collection that become one."""
+
+    __slots__ = ("batches", "size")
+
+    def __init__(self) -> None:
+        self.batches: list[Batch] = []
+        self.size = 0

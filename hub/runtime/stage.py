@@ -25,6 +25,11 @@ TARGETS_MAX = 10_000
 """Tables, topics or paths that one binding may route to. Documents are hostile: more is a mistake."""
 
 
+PIECE_BYTES = 256 << 10
+"""Batches are processed in pieces of this size, whose values stay in the processor's cache: whole batches of
+1 MiB cost a third more."""
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
     """One record that was set aside, with the document as the failing component got it."""
@@ -69,7 +74,7 @@ class Node:
 
     def run(self, batch: Batch, outcome: Outcome) -> None:
         """Take one batch of what comes in down to the leaves."""
-        batches: Sequence[Batch] = [batch]
+        batches: Sequence[Batch] = batch.pieces(PIECE_BYTES) if self.chain else [batch]
         for step, transform in self.chain:
             batches = [
                 settled(made, step.on_error, f"{self._name()}.{step.name}", outcome)
