@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import sqlite3
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -177,6 +179,11 @@ class Control:
         await self._hop(lambda: self._write([("DELETE FROM rewinds WHERE task = ?", (task,))]))
         self._rewinds.pop(task, None)
 
+    def forget_witness_now(self, journal: str) -> None:
+        """Accept that a journal ends before what was once known durable."""
+        self._write([("DELETE FROM witness WHERE journal = ?", (journal,))])
+        self._witness.pop(journal, None)
+
     def state(self, task: str, name: str) -> bytes | None:
         """A small value a task keeps here under a name."""
         return self._state.get((task, name))
@@ -263,6 +270,26 @@ class Control:
                 if "full" in str(error):
                     raise TransientError(f"{self.path}: no room on the disk", retry_after_s=1.0) from error
                 raise FatalError(f"{self.path}: {error}") from error
+
+
+class Peek(NamedTuple):
+    """What another process may know of a control.db in use."""
+
+    holds: Sequence[Hold]
+    cursors: Mapping[str, Cursor]
+    rewinds: Mapping[str, Cursor]
+
+
+def peek(path: Path) -> Peek:
+    """Look into control.db while a hub has it open: into a copy, since a second connection is never opened."""
+    if not path.exists():
+        return Peek((), {}, {})
+    with tempfile.TemporaryDirectory() as folder:
+        for suffix in ("", "-wal"):
+            if Path(f"{path}{suffix}").exists():
+                shutil.copyfile(f"{path}{suffix}", Path(folder) / f"control.db{suffix}")
+        with Control(Path(folder) / "control.db") as control:
+            return Peek(control.holds(), control.tasks(), dict(control._rewinds))
 
 
 def _take_lock(path: Path) -> int:

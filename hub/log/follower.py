@@ -13,13 +13,16 @@ from pathlib import Path
 import anyio.to_thread
 
 from hub.errors import FatalError
+from hub.log.frame import Kind
 from hub.log.fs import FS, OsFS
 from hub.log.history import History
 from hub.log.journal import State
 from hub.log.reader import Reader
-from hub.log.recovery import sealed
+from hub.log.recovery import schema_texts, sealed
+from hub.log.replay import frames_after
 from hub.log.segment import SUFFIX, Segment, read_header, read_seal, scan
 from hub.log.tail import Tail
+from hub.log.transaction import decode_head
 from hub.log.watermark import Watch, read_mark
 from hub.record import Cursor, Place
 
@@ -125,6 +128,20 @@ class Follower:
         history = History(self.fs, self._fragments, self.journal, None)
         history.load(found[0].header.base_seq)
         self.history = history
+
+    def state(self) -> State:
+        """Positions, schemas and counts as of the end."""
+        newest = self.writer.segments[-1]
+        state = State()
+        for frame in frames_after(self, newest.header.base_seq - 1, self.end.seq):
+            header = frame.found.header
+            if header.kind == Kind.CHECKPOINT:
+                state.restore(frame.found.payload)
+            elif header.kind in (Kind.TRANSACTION, Kind.COMMIT):
+                head, start = decode_head(frame.found.payload, frame.where)
+                texts = schema_texts(head, frame.found.payload, start)
+                state.apply(head, texts, header.epoch, header.seq, header.ts_us)
+        return state
 
     def _look_at(self, path: Path, segment: Segment | None) -> Segment | None:
         """A segment, seen for the first time or again; None when it has gone meanwhile."""

@@ -16,7 +16,7 @@ from hub.log.fragment import Fragment, FragmentWriter, Piece
 from hub.log.frame import Kind
 from hub.log.history import SEALED, History
 from hub.log.options import Retention
-from hub.log.replay import Read, frames_after, read_part, schemas_before
+from hub.log.replay import Read, Readable, frames_after, read_part, schemas_before
 from hub.log.segment import Segment
 from hub.log.transaction import Encoding, decode_block, decode_head, encode_batch
 from hub.record import DELETE, TRUNCATE, Batch
@@ -55,7 +55,7 @@ def take_apart(log: Log, history: History, segment: Segment) -> list[Fragment]:
         offsets = {name: segment.collections[name][0] for name in writers}
         try:
             for frame in frames_after(log, first_seq - 1, last_seq):
-                for piece, body in _pieces(log, frame, offsets):
+                for piece, body in pieces_of(log, frame, offsets):
                     writers[piece.block.collection].add(piece, body)
         except BaseException:
             for writer in writers.values():
@@ -66,7 +66,7 @@ def take_apart(log: Log, history: History, segment: Segment) -> list[Fragment]:
     return made
 
 
-def _pieces(log: Log, frame: Read, offsets: dict[str, int]) -> Iterator[tuple[Piece, bytes]]:
+def pieces_of(log: Readable, frame: Read, offsets: dict[str, int]) -> Iterator[tuple[Piece, bytes]]:
     """The blocks of one frame, its parts' first, of the collections in `offsets`, which are counted on."""
     header = frame.found.header
     if header.kind not in (Kind.TRANSACTION, Kind.COMMIT):

@@ -16,7 +16,9 @@ from hub.record import Batch, Cursor
 
 pytestmark = pytest.mark.anyio
 
-OPTIONS = LogOptions(segment_bytes=1 << 16, retention=Retention(age_s=None), fragments_after_s=0.0, mark_after_s=60)
+OPTIONS = LogOptions(
+    segment_bytes=1 << 16, retention=Retention(age_s=None), fragments_after_s=0.0, mark_after_s=60
+)
 
 
 def transaction(number: int) -> Transaction:

@@ -13,7 +13,9 @@ from hub.log import Log, LogOptions, OsFS, Retention, Transaction
 from hub.log.verify import repair, verify
 from hub.record import Batch
 
-OPTIONS = LogOptions(segment_bytes=8192, retention=Retention(age_s=None), mark_after_s=60, compression_level=None)
+OPTIONS = LogOptions(
+    segment_bytes=8192, retention=Retention(age_s=None), mark_after_s=60, compression_level=None
+)
 
 
 def write(path: Path, count: int = 40) -> None:
