@@ -31,7 +31,7 @@ from hub.catalog import (
 )
 from hub.config.document import Document, Place, Scalar, Sequence, Table, value_of
 from hub.config.references import check_references
-from hub.materialization import Commit, ErrorPolicy
+from hub.materialization import Commit, ErrorPolicy, Materialization
 from hub.processor import Processor
 from hub.record import TaskName
 from hub.redaction import Redactor, secrets_of
@@ -112,8 +112,9 @@ class _Reader:
 
     def captures(self) -> Iterator[CaptureTask]:
         for name, path in self.named("captures"):
-            if made := self.connector("capture", path, set(self.names(path))):
-                yield CaptureTask(TaskName(name), *made)
+            kind, capture = self.connector("capture", path, set(self.names(path)))
+            if capture is not None:
+                yield CaptureTask(TaskName(name), kind, capture)
 
     def collections(self) -> Iterator[tuple[str, CollectionOptions]]:
         for name in self.names(("collections",)):
@@ -123,36 +124,37 @@ class _Reader:
     def derivations(self) -> Iterator[DerivationTask]:
         for name, path in self.named("derivations"):
             options, others = self.split(DerivationOptions, path)
-            steps = self.steps(path, others, options.on_error if options else "dead_letter")
+            steps = tuple(self.steps(path, others, options.on_error if options else "dead_letter"))
             if options:
                 key = tuple(options.key) if options.key is not None else None
-                yield DerivationTask(name, Sources(options.source), tuple(steps), key)
-            else:
-                list(steps)
+                yield DerivationTask(name, Sources(options.source), steps, key)
 
     def materializations(self) -> Iterator[MaterializationTask]:
         for name, path in self.named("materializations"):
             options, others = self.split(MaterializationOptions, path)
-            made = self.connector("materialization", path, others - {"bindings"}, ("bindings", "commit"))
-            bindings = self.items((*path, "bindings"), "{from: COLLECTION, …}")
-            if made is None:
-                continue
-            kind, materialization = made
-            rules = [self.options(materialization.binding_type, binding) for binding in bindings]
-            yield MaterializationTask(
-                TaskName(name),
-                kind,
-                materialization,
-                tuple(BindingRule(Sources(rule.source), rule) for rule in rules if rule),
-                options.commit if options else Commit(),
+            kind, materialization = self.connector(
+                "materialization", path, others - {"bindings"}, ("bindings", "commit")
             )
+            bindings = self.items((*path, "bindings"), "{from: COLLECTION, …}")
+            spec = connector("materialization", kind) if kind else Materialization
+            assert issubclass(spec, Materialization)
+            rules = [self.options(spec.binding_type, binding) for binding in bindings] if kind else []
+            if materialization is not None:
+                yield MaterializationTask(
+                    TaskName(name),
+                    kind,
+                    materialization,
+                    tuple(BindingRule(Sources(rule.source), rule) for rule in rules if rule),
+                    options.commit if options else Commit(),
+                )
 
     def steps(self, path: OptionPath, names: set[str], on_error: ErrorPolicy) -> Iterator[Step]:
         """The processors of a derivation: one, by its name, or a list under `processors`."""
         if "processors" not in names:
             beside = ("from", "key", "on_error", "processors")
-            if made := self.connector("processor", path, names, beside):
-                yield Step(*made, on_error)
+            kind, processor = self.connector("processor", path, names, beside)
+            if processor is not None:
+                yield Step(kind, processor, on_error)
             return
         for name in names - {"processors"}:
             self.report(
@@ -161,8 +163,8 @@ class _Reader:
         seen: Counter[str] = Counter()
         for item in self.items((*path, "processors"), "{mapping: …}"):
             options, others = self.split(StepOptions, item)
-            if made := self.connector("processor", item, others, ("on_error",)):
-                kind, processor = made
+            kind, processor = self.connector("processor", item, others, ("on_error",))
+            if processor is not None:
                 seen[kind] += 1
                 name = kind if seen[kind] == 1 else f"{kind}#{seen[kind]}"
                 yield Step(name, processor, (options and options.on_error) or on_error)
@@ -181,8 +183,11 @@ class _Reader:
 
     def connector(
         self, kind: Kind, path: OptionPath, names: set[str], beside: Iterable[str] = ()
-    ) -> tuple[str, Any] | None:
-        """The connector among the names of an entry, parsed. `beside` are names that the entry may have too."""
+    ) -> tuple[str, Any]:
+        """The connector among the names of an entry: its name, and itself, None where it has mistakes.
+
+        `beside` are names that the entry may have too.
+        """
         known = entries(kind)
         for name in names - known.keys():
             hint = nearest(name, [*known, *beside])
@@ -194,14 +199,13 @@ class _Reader:
             message = f"an entry is one {kind}, here are {' and '.join(usable)}"
             self.report((*path, usable[1]), message, at_name=True)
         if len(usable) != 1:
-            return None
+            return "", None
         try:
             spec = connector(kind, usable[0])
         except Unavailable as error:
             self.report((*path, usable[0]), str(error), at_name=True)
-            return None
-        made = self.options(spec, (*path, usable[0]))
-        return (usable[0], made) if made is not None else None
+            return "", None
+        return usable[0], self.options(spec, (*path, usable[0]))
 
     def split(self, spec: type[SpecT], path: OptionPath) -> tuple[SpecT | None, set[str]]:
         """The options of `spec` at a path, and the names beside them: a connector, or a mistake."""
@@ -250,5 +254,7 @@ class _Reader:
         place, within = self.document.place(path, at_name=at_name), ""
         if inner is not None:
             place, within = self.document.inner_place(path, inner)
-        label = ".".join(str(step) for step in path)
+        label = ".".join(
+            step if isinstance(step, str) and step.isprintable() else repr(step) for step in path
+        )
         self.document.report(place, f"{label}: {message}{within}" if label else message + within)

@@ -11,8 +11,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from hub.catalog import DEAD_LETTERS, Catalog, Sources, is_glob
-from hub.config.document import Document
+from hub.config.document import Document, value_of
 from hub.config.document import Sequence as Listed
+from hub.options import unwritten
 from hub.spec import Path, nearest
 
 _TASKS = ("captures", "materializations")
@@ -24,7 +25,7 @@ def check_references(catalog: Catalog, document: Document) -> None:
     """Report every reference that cannot be followed."""
     for path, message in (
         *_shared_names(document),
-        *_unknown_sources(catalog, document),
+        *_unknown_sources(document),
         *_unknown_collections(catalog, document),
         *_cycles(catalog),
         *_circling_dead_letters(catalog),
@@ -47,18 +48,25 @@ def _shared_names(document: Document) -> Iterator[tuple[Path, str]]:
             seen.setdefault(name, section)
 
 
-def _readers(catalog: Catalog) -> Iterator[tuple[Path, Sources]]:
-    for name, derivation in catalog.derivations.items():
-        yield ("derivations", name, "from"), derivation.sources
-    for task, materialization in catalog.materializations.items():
-        for index, rule in enumerate(materialization.bindings):
-            yield ("materializations", task, "bindings", index, "from"), rule.sources
+def _readers(document: Document) -> Iterator[tuple[Path, Sources]]:
+    """Every `from` of the file, also where something else beside it is wrong."""
+    paths: list[Path] = [("derivations", name, "from") for name in document.names(("derivations",))]
+    for task in document.names(("materializations",)):
+        bindings = document.node(("materializations", task, "bindings"))
+        if isinstance(bindings, Listed):
+            paths += [("materializations", task, "bindings", i, "from") for i in range(len(bindings.items))]
+    for path in paths:
+        written = unwritten(value_of(document.node(path)))
+        if isinstance(written, str) or (
+            isinstance(written, list) and all(isinstance(i, str) for i in written)
+        ):
+            yield path, Sources(written)
 
 
-def _unknown_sources(catalog: Catalog, document: Document) -> Iterator[tuple[Path, str]]:
+def _unknown_sources(document: Document) -> Iterator[tuple[Path, str]]:
     known = {name: section for section in _PRODUCERS for name in document.names((section,))}
     tasks = [name for section in _TASKS for name in document.names((section,))]
-    for path, sources in _readers(catalog):
+    for path, sources in _readers(document):
         listed = isinstance(document.node(path), Listed)
         for index, pattern in enumerate(sources.patterns):
             if message := _unknown(pattern.removeprefix("!"), known, tasks):

@@ -129,6 +129,19 @@ log: {cap: 5 apples}
     ]
 
 
+def test_one_mistake_does_not_hide_another_beside_it() -> None:
+    text = """\
+captures: {shop: {feed: {url: u}}}
+derivations: {d: {from: shopp, key: id, upper: x}}
+materializations:
+  m:
+    shelf: {rom: r}
+    bindings: [{from: shp, bord: b}]
+"""
+    places = [problem.partition(": ")[0] for problem in problems(text)]
+    assert places == ["2:25", "2:37", "5:5", "5:13", "6:16", "6:23", "6:28"]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
