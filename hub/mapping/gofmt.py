@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from hub.mapping.gotime import format_layout
+from hub.mapping.limits import check_bytes
 from hub.mapping.timestamp import Timestamp
 from hub.mapping.values import (
     DELETE,
@@ -65,7 +66,7 @@ class _Printing:
 
     def run(self) -> str:
         out: list[str] = []
-        layout = self.layout
+        layout, size = self.layout, 0
         while True:
             percent = layout.find("%", self.at)
             if percent < 0:
@@ -74,6 +75,8 @@ class _Printing:
             out.append(layout[self.at : percent])
             self.at = percent + 1
             out.append(self._verb())
+            size += len(out[-1])
+            check_bytes(size)
         if not self.reordered and self.number < len(self.arguments):
             extra = [
                 "<nil>" if argument is None else f"{type_name(argument)}={show(argument, 'v', _Flags())}"

@@ -235,9 +235,13 @@ class _Writing:
                 first = "\n" + margin
             return
         for key in sorted(value, key=_natural):
-            self.put(first + _one_line(key, inner) + ":")
+            self.put(first + _key(key) + ":")
             self.write(value[key], inner, depth + 1, " ", in_sequence=False)
             first = "\n" + margin
+
+
+def _key(key: str) -> str:
+    return _double(key) if "\n" in key else _string(key, 0)
 
 
 def _natural(key: str) -> list[Any]:
@@ -269,14 +273,14 @@ def _one_line(value: Value, indent: int) -> str:
     return "[]" if isinstance(value, list) else "{}"
 
 
-_UNSAFE: Final = re.compile("[^\t\n -~\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd]")
+_UNSAFE: Final = re.compile("[^\t\n -~\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd]")
 _INDICATORS: Final = frozenset(",[]{}#&*!|>'\"%@`")
 
 
 def _string(value: str, indent: int) -> str:
     if not value:
         return '""'
-    if _UNSAFE.search(value) or " \n" in value:
+    if _UNSAFE.search(value) or " \n" in value or not value.strip("\n"):
         return _double(value)
     if "\n" in value:
         return _literal(value, indent)

@@ -192,7 +192,7 @@ def _float64(target: Value) -> float:
     annotate=False,
     doc="The value as a float of 32 bits, from a number or the text of one; it keeps about seven digits.",
     examples=[
-        Example("root.v = this.v.float32()", (('{"v":"6.674282313423543e-11"}', '{"v":6.674282e-11}'),))
+        Example("root.v = this.v.float32()", (('{"v":"6.674282313423543e-11"}', '{"v":6.674283e-11}'),))
     ],
 )
 def _float32(target: Value) -> float:
