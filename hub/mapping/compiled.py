@@ -25,6 +25,7 @@ from hub.mapping.importing import FolderImporter
 from hub.mapping.lints import Warning_
 from hub.mapping.output import rebuilt
 from hub.mapping.parse import NO_IMPORTS, Importer
+from hub.mapping.reader import ParseError
 from hub.mapping.runtime import field_text, prefixed
 from hub.mapping.state import Message, Messages, OneValue, Records, State, Unparsed
 from hub.mapping.values import DELETE, NOTHING, EvaluationError, NoContext, Value
@@ -256,6 +257,20 @@ def compile(
             root = Path(file).parent
         folder = Path(file).parent if file else root
         importer = NO_IMPORTS if root is None or folder is None else FolderImporter(Path(folder), Path(root))
+    try:
+        return _compiled(text, kind, context, file, importer, schema)
+    except RecursionError:
+        raise ParseError("the mapping is nested too deep", text, 0, file) from None
+
+
+def _compiled(
+    text: str,
+    kind: Kind,
+    context: Context,
+    file: str,
+    importer: Importer,
+    schema: Dictionary[str, Any] | None,
+) -> Compiled:
     found: trees.Mapping | trees.Interpolation | trees.Query
     if kind in ("mapping", "mutation"):
         found, unclear = parse.mapping(text, context=context, importer=importer, file=file)
@@ -263,9 +278,11 @@ def compile(
         found, unclear = parse.interpolation(text, context=context, file=file)
     else:
         found, unclear = parse.query(text, context=context, file=file)
-    warnings = lints.warnings(found, text, unclear, schema)
-    made = Compiled(kind, found, context, text, warnings)
-    _ = made._structured
+    made = Compiled(kind, found, context, text, lints.warnings(found, text, unclear, schema))
+    try:
+        _ = made._structured
+    except EvaluationError as error:
+        raise ParseError(str(error), text, 0, file) from error
     return made
 
 

@@ -277,9 +277,13 @@ class StatementGenerator(QueryGenerator):
         self.uses.discard("root")
         mutated = self.mutation and _reads_this(value)
         code = self.query(value, scope)
+        self.doubling = False
         if ("root" in self.uses or mutated) and code.kind not in ("str", "bool", "num"):
             self.owned.clear()
+            self.doubling = True
         return code
+
+    doubling = False
 
     def _assign(self, path: tuple[str, ...], value: Query, scope: Scope) -> None:
         code = self._value(value, scope)
@@ -333,6 +337,9 @@ class StatementGenerator(QueryGenerator):
         if fresh and self.mutation:
             self.uses.add("d")
             self.emit("if this is old: this = root; d = this if type(this) is dict else viewed(this)")
+        if self.doubling:
+            self.failing += 1
+            self.emit("weighed(root)")
         self.owned = {known for known in self.owned if known[: len(path)] != path}
         self.owned.update(path[:position] for position in range(len(path)))
 

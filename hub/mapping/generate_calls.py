@@ -26,6 +26,12 @@ INLINED: Final = {
 """Methods whose frequent case is one expression: when it holds, the expression, the kind of the result."""
 
 
+SHARING: Final = frozenset(
+    ["append", "concat", "merge", "assign", "zip", "with", "set", "map_each", "map_each_key"]
+)
+"""Methods whose result may hold one and the same value more than once."""
+
+
 class Calls(Emitter):
     """Generates calls."""
 
@@ -159,6 +165,34 @@ class Calls(Emitter):
         listed = [argument.text for argument in arguments]
         if declared.variadic:
             listed = [f"[{', '.join(listed)}]"]
+        if node.name in SHARING and self._may_share(node):
+            made = self._uncounted(node, declared, static, targets, first, listed)
+            return self.failing_call(f"weighed({made.text})", None)
+        return self._uncounted(node, declared, static, targets, first, listed)
+
+    def _may_share(self, node: tree.Function | tree.Method) -> bool:
+        """True when a value may come into the result more than once: a variable, `root`, a lambda's value."""
+        return (
+            any(
+                isinstance(inner, tree.Variable | tree.Lambda)
+                or (isinstance(inner, tree.Field) and inner.base != "this")
+                for inner in tree.walk(node)
+            )
+            or self.deep
+        )
+
+    deep = False
+
+    def _uncounted(
+        self,
+        node: tree.Function | tree.Method,
+        declared: Declaration,
+        static: bool,
+        targets: list[str],
+        first: list[str],
+        listed: list[str],
+    ) -> Code:
+        target = node.target if isinstance(node, tree.Method) else None
         annotated = target is not None and declared.annotate
         handler = f"annotate(e, {annotation(target)!r})" if annotated and target is not None else None
         inlined = INLINED.get(node.name) if target is not None and not node.bound else None

@@ -219,10 +219,11 @@ class QueryGenerator(Calls, Operators):
     def _array(self, items: Sequence[Query], scope: Scope) -> Code:
         codes = [self.kept(self.query(item, scope)) for item in items]
         listed = f"[{', '.join(code.text for code in codes)}]"
-        return Code(listed if all(code.plain for code in codes) else f"kept({listed})", "value")
+        found = listed if all(code.plain for code in codes) else f"kept({listed})"
+        return self.bounded_literal(found, codes)
 
     def _object(self, items: Sequence[tuple[Query, Query]], scope: Scope) -> Code:
-        pairs, plain = [], True
+        pairs, codes = [], []
         for key, value in items:
             name = literal_of(key)
             if name is not None:
@@ -239,9 +240,16 @@ class QueryGenerator(Calls, Operators):
             if self.failing > before:
                 self.wrap(start, f"prefixed(e, {shown})")
             pairs.append(f"{key_text}: {code.text}")
-            plain = plain and code.plain
+            codes.append(code)
         listed = "{" + ", ".join(pairs) + "}"
-        return Code(listed if plain else f"kept_fields({listed})", "value")
+        text = listed if all(code.plain for code in codes) else f"kept_fields({listed})"
+        return self.bounded_literal(text, codes)
+
+    def bounded_literal(self, text: str, codes: Sequence[Code]) -> Code:
+        """A literal, checked for size where two of its parts may be one and the same computed value."""
+        if sum(code.kind in ("any", "value") and not code.json for code in codes) < 2:
+            return Code(text, "value")
+        return self.failing_call(f"bounded({text})", None, "value")
 
     # Branches
 

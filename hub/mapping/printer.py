@@ -57,7 +57,7 @@ def _statement(node: Statement) -> str:
         case tree.SetMeta(name, value):
             return f"meta {'' if name is None else quoted(name) + ' '}= {_query(value)}"
         case tree.IfBlock(branches):
-            parts = []
+            parts: list[str] = []
             for condition, statements in branches:
                 word = "else " if parts else ""
                 head = word if condition is None else f"{word}if {_query(condition)} "
@@ -119,8 +119,8 @@ def _term(node: Query) -> str:
         case tree.Object(items):
             return "{" + ", ".join(f"{_key(key)}: {_query(value)}" for key, value in items) + "}"
         case tree.If(branches, otherwise):
-            found = " else ".join(f"if {_query(test)} {{ {_query(result)} }}" for test, result in branches)
-            return found if otherwise is None else f"{found} else {{ {_query(otherwise)} }}"
+            chain = " else ".join(f"if {_query(test)} {{ {_query(value)} }}" for test, value in branches)
+            return chain if otherwise is None else f"{chain} else {{ {_query(otherwise)} }}"
         case tree.Match(subject, cases):
             head = "" if subject is None else _query(subject) + " "
             body = "\n".join(

@@ -154,6 +154,39 @@ def kept_fields(fields: dict[str, Value]) -> dict[str, Value]:
     return {name: value for name, value in fields.items() if value is not DELETE and value is not NOTHING}
 
 
+def bounded(value: Value) -> Value:
+    """A value made of parts that may be one and the same: refused when, written out, it were too large.
+
+    Values share their parts, so doubling one sixty times costs nothing here; writing it out would not end.
+    """
+    parts = value.values() if type(value) is dict else value if type(value) is list else ()
+    if sum(type(part) in (list, dict) for part in parts) < 2:
+        return value
+    return weighed(value)
+
+
+def weighed(value: Value) -> Value:
+    """`bounded` for values that may hide the same part deeper."""
+    if _weight(value, {}) > WEIGHT_MAX:
+        raise EvaluationError(f"value would hold more than {WEIGHT_MAX} values")
+    return value
+
+
+def _weight(value: Value, known: dict[int, int]) -> int:
+    actual = type(value)
+    if actual is list or actual is dict:
+        found = known.get(id(value))
+        if found is None:
+            parts = value.values() if actual is dict else value
+            found = known[id(value)] = 1 + sum(_weight(part, known) for part in parts)
+        return found
+    return 1 + len(value) // 64 if actual is str else 1
+
+
+WEIGHT_MAX: Final = 2_000_000
+"""Values, and 64 characters of text each, that a value may hold when all shared parts are written out."""
+
+
 def computed(value: Value) -> Value:
     """A document's number as one that was computed; anything else as it is."""
     if type(value) is Number:
@@ -276,7 +309,7 @@ UNSET: Final = object()
 
 _HELPERS: Final[tuple[Callable[..., Any], ...]] = (
     annotate, between, prefixed, passed, map_failed, text_of, no_context, undefined, not_found,
-    inverted, not_boolean, key_of, kept, kept_fields, computed, lexeme, argument, element, part, viewed,
+    inverted, not_boolean, key_of, kept, kept_fields, bounded, weighed, computed, lexeme, argument, element, part, viewed,
     new_metadata, without_key, steps, every, lookup, real, field_text,
     dot_search, paths.step, paths.search, paths.assign, paths.without,
     operators.add, operators.subtract, operators.multiply, operators.divide, operators.modulo,

@@ -222,6 +222,9 @@ def queries(bases: tuple[str, ...] = ("this", "root"), depth: int = 3) -> st.Sea
     if depth == 0:
         return leaves
     inner = st.deferred(lambda: queries(bases, depth - 1))
+    rooted = st.deferred(
+        lambda: queries(("root",), depth - 1)
+    )  # errors have other words in the slow evaluator
     name = f"x{depth}"
     named = st.deferred(lambda: queries((*bases, name), depth - 1))
     signs = st.sampled_from(["+", "-", "*", "/", "%", "==", "!=", "<", ">=", "&&", "||", "|"])
@@ -241,8 +244,8 @@ def queries(bases: tuple[str, ...] = ("this", "root"), depth: int = 3) -> st.Sea
         st.tuples(inner, inner).map(lambda p: f"(match {{ {p[0]} => {p[1]} }})"),
         st.tuples(inner, inner).map(lambda p: f"({p[0]}).({p[1]})"),
         st.tuples(inner, named).map(lambda p: f"({p[0]}).({name} -> {p[1]})"),
-        st.tuples(inner, inner).map(lambda p: f"({p[0]}).catch({p[1]})"),
-        st.tuples(inner, named).map(lambda p: f"({p[0]}).catch({name} -> {p[1]})"),
+        st.tuples(inner, rooted).map(lambda p: f"({p[0]}).catch({p[1]})"),
+        st.tuples(inner, rooted).map(lambda p: f"({p[0]}).catch({name} -> {p[1]})"),
         st.tuples(inner, inner).map(lambda p: f"({p[0]}).or({p[1]})"),
         st.tuples(inner, named).map(lambda p: f"({p[0]}).map_each({name} -> {p[1]})"),
         st.tuples(inner, inner).map(lambda p: f"({p[0]}).filter({p[1]})"),
@@ -271,7 +274,11 @@ def mappings(draw: Any) -> str:
     return "\n".join(lines) + "\n"
 
 
-slow = settings(max_examples=int(os.environ.get("MAPPING_EXAMPLES", "60")), deadline=None, suppress_health_check=list(HealthCheck))
+slow = settings(
+    max_examples=int(os.environ.get("MAPPING_EXAMPLES", "60")),
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
 
 
 def parsed(text: str) -> Any:
