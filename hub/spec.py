@@ -150,6 +150,10 @@ def _convert(hint: Any, value: Any, report: Report, path: Path) -> Any:
         alike = [choice for choice in choices if _shape(plain_type(choice)) is _shape_of(value)]
         if len(alike) == 1:
             return _convert(alike[0], value, report, path)
+        if not alike:
+            wanted = " or ".join(_wanted(plain_type(choice)) for choice in choices)
+            report(path, f"expected {wanted}, got {_kind(value)}")
+            return None
     if is_spec(plain):
         return parse_options(plain, value, report, path)
     if origin is list and isinstance(value, list):
@@ -165,6 +169,20 @@ def _shape(plain: Any) -> type:
     if is_spec(plain) or get_origin(plain) is dict:
         return dict
     return list if get_origin(plain) is list else str
+
+
+def _wanted(plain: Any) -> str:
+    if is_spec(plain):
+        return "options"
+    names = {
+        str: "text",
+        int: "a number",
+        float: "a number",
+        bool: "a boolean",
+        list: "a list",
+        dict: "a mapping",
+    }
+    return names.get(get_origin(plain) or plain, f"a {plain.__name__.lower()}")
 
 
 def _shape_of(value: object) -> type:
@@ -266,5 +284,12 @@ def description_of(hint: Any) -> str:
 
 def _kind(value: object) -> str:
     value = unwritten(value)
-    names = {str: "text", list: "a list", bool: "a boolean", int: "a number", float: "a number"}
+    names = {
+        str: "text",
+        list: "a list",
+        dict: "a mapping",
+        bool: "a boolean",
+        int: "a number",
+        float: "a number",
+    }
     return names.get(type(value), type(value).__name__)

@@ -19,7 +19,7 @@ COMMANDS = {
     "run": "Run CONFIG: captures into the log, and from the log into the destinations.",
     "lint": "Find every mistake in configuration files, starting nothing.",
     "check": "Reach every source and destination of a configuration, changing nothing.",
-    "map": "Run a mapping over JSON lines.",
+    "map": "Run a mapping over JSON lines: from standard input to standard output.",
     "log": "Look into a durable log.",
     "list": "Name the connectors that are installed.",
     "schema": "Print the JSON Schema of configurations, for editors.",

@@ -13,10 +13,14 @@ from pathlib import Path
 
 import click
 
-from hub.cli.pages import connector_pages
+from hub.cli.pages import connector_pages, section_page
 from hub.config.schema import native_schema
+from hub.mapping.pages import pages as mapping_pages
 
 SCHEMA = "configs/hub.schema.json"
+
+OURS = "hub-etl"
+"""The distribution whose pages also cover what is no connector: sections of a config, the language, the schema."""
 
 
 @click.command("docs")
@@ -28,7 +32,7 @@ SCHEMA = "configs/hub.schema.json"
     show_default=True,
     help="The repository: pages go to docs/ below it, examples are read from configs/.",
 )
-@click.option("--distribution", default="hub-etl", show_default=True, help="Whose connectors are described.")  # fmt: skip
+@click.option("--distribution", default=OURS, show_default=True, help="Whose connectors are described.")  # fmt: skip
 def command(check: bool, root: Path, distribution: str) -> None:
     """Write the generated pages and the schema."""
     stale = outdated(root, distribution)
@@ -65,8 +69,12 @@ def generated(root: Path, distribution: str) -> Mapping[str, str]:
         file.relative_to(root).as_posix(): _text(file) for file in sorted((root / "configs").glob("*.yaml"))
     }
     pages = connector_pages(distribution, configs)
-    schema = json.dumps(native_schema(distribution), indent=2, ensure_ascii=False) + "\n"
-    return {f"docs/{path}": text for path, text in pages.items()} | {SCHEMA: schema}
+    if distribution == OURS:
+        pages |= {"sections.md": section_page()} | mapping_pages()
+    files = {f"docs/{path}": text for path, text in pages.items()}
+    if distribution == OURS:
+        files[SCHEMA] = json.dumps(native_schema(distribution), indent=2, ensure_ascii=False) + "\n"
+    return files
 
 
 def _text(path: Path) -> str:

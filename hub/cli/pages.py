@@ -31,7 +31,7 @@ _KIND_TEXT: Mapping[Kind, str] = {
 
 
 def connector_pages(distribution: str, configs: Mapping[str, str]) -> dict[str, str]:
-    """Pages by path below `docs/`: the sections of a config, and the connectors of one distribution.
+    """Pages by path below `docs/`, for the connectors of one distribution.
 
     `configs` are example configurations by path from the root of the repository. Raises `Unavailable` when
     a connector's driver is not installed.
@@ -41,7 +41,7 @@ def connector_pages(distribution: str, configs: Mapping[str, str]) -> dict[str, 
         kind: [entry for entry in entries(kind).values() if entry.distribution == distribution]
         for kind in KINDS
     }
-    pages = {"connectors/README.md": _index(found), "sections.md": section_page()}
+    pages = {"connectors/README.md": _index(found)}
     for kind, listed in found.items():
         for entry in listed:
             spec = connector(kind, entry.name)

@@ -174,6 +174,7 @@ materializations:
             "2:80: materializations.m.comit: unknown materialization 'comit'; did you mean 'commit'?",
         ),
         (FEED + "collections: {shop/x: {key: [id]}}", "2:30: collections.shop/x.key.0: expected `str` matching regex"),
+        (FEED + "log: {retention: [1d]}", "2:18: log.retention: expected a duration or options, got a list"),
         (FEED + "server: {address: '0.0.0.0:1'}", "2:19: server.address: 0.0.0.0:1 can be reached from other machines"),
         (FEED + "server: {address: nowhere}", "2:19: server.address: expected host:port such as 127.0.0.1:4195"),
     ],
