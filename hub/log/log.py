@@ -112,6 +112,8 @@ class Log:
         self._closing = False
         self._house_kept = anyio.Event()
         self._transactions = 0
+        self._tokens: dict[tuple[str, bytes], anyio.Event] = {}
+        """Tokens of appends that wait for the disk."""
         self.open_transactions: dict[int, LargeTransaction] = {}
         # One thread at a time touches the journal: this is what keeps it in order.
         self._hand = anyio.CapacityLimiter(1)
@@ -240,16 +242,31 @@ class Log:
         Poisoned when only a new open helps, RecordError for a record above the limit. When it is cancelled the
         transaction is durable or absent, as a whole.
         """
-        if transaction.token is not None:
-            known = self.writer.state.tokens.get((transaction.task, transaction.token))
-            if known is not None:
-                return Place(*known)
         if charged(transaction.items) < INLINE_BYTES:
             body = self._encode(transaction)
         else:
             body = await self.encode(transaction)
+        if transaction.token is not None:
+            known = await self._written_already(transaction.task, transaction.token, body.length)
+            if known is not None:
+                return known
         frame = await self.enqueue(Kind.TRANSACTION, body)
         return Place(self.writer.epoch, frame.seq)
+
+    async def _written_already(self, task: str, token: bytes, length: int) -> Place | None:
+        """Where the transaction with this token stands. Waits for one on its way, and for room in the queue:
+        when it answers None, the caller may queue its own before anybody else does."""
+        while True:
+            known = self.writer.state.tokens.get((task, token))
+            if known is not None:
+                return Place(*known)
+            under_way = self._tokens.get((task, token))
+            if under_way is not None:
+                await under_way.wait()
+            elif self._is_queue_full(length):
+                await self._drained.wait()
+            else:
+                return None
 
     def begin(self, task: str) -> LargeTransaction:
         """Begin a transaction larger than memory, or than `max_transaction_bytes`."""
@@ -280,7 +297,7 @@ class Log:
     async def enqueue(self, kind: Kind, body: Encoded) -> Frame:
         """Queue a frame for the committer and wait until it is durable: it then says where it lies."""
         length = body.length
-        while self._queued_bytes and self._queued_bytes + length > self.options.queue_bytes:
+        while self._is_queue_full(length):
             await self._drained.wait()
         if self._closing:
             raise LogError("the log is closed")
@@ -288,11 +305,17 @@ class Log:
         group = self._group
         group.frames.append(frame)
         self._queued_bytes += length
+        head = body.head
+        if head.token is not None:
+            self._tokens[head.task, head.token] = group.done
         self._awake.set()
         await group.done.wait()
         if frame.error is not None:
             raise type(frame.error)(*frame.error.args) from frame.error
         return frame
+
+    def _is_queue_full(self, length: int) -> bool:
+        return self._queued_bytes > 0 and self._queued_bytes + length > self.options.queue_bytes
 
     async def room(self, timeout_s: float = 1.0) -> None:
         """Wait until something was let go, or for a while: after Full, before the next try."""
@@ -362,6 +385,8 @@ class Log:
                 self.keeper.press()
             for frame in frames[done:]:
                 frame.error = error
+        if self._tokens:
+            self._tokens = {key: done for key, done in self._tokens.items() if done is not group.done}
         self._announce()
         group.done.set()
 
