@@ -17,14 +17,18 @@ from typing import Any, Protocol
 import anyio
 import pytest
 
-from hub.errors import HubError
+from hub.errors import HubError, TransientError
 from hub.materialization import Binding, BindingSpec, Materialization, Rejected, Sink
 from hub.record import Cursor, Place, TaskName
 from hub.schema import CollectionSchema, ColumnType
 from hub.testing.histories import COLLECTION, Change, History, Model, batch_of, history
 from hub.testing.values import canonical
 
+TASK = TaskName("kit")
 JOURNAL = "kit"
+RETRIES_MAX = 5
+"""How often in a row a sink may ask to be opened again before it has come any further."""
+
 INTERRUPT_S_MAX = 0.004
 
 
@@ -47,7 +51,6 @@ class Plan:
 
     seed: int
     options: Mapping[str, Any] = field(default_factory=dict)
-    task: TaskName = TaskName("kit")
     interruptions: bool = True
     """Sinks are dropped, cut short and replaced."""
     one_by_one: bool = False
@@ -58,7 +61,12 @@ async def check_materialization(
     subject: Callable[[], Subject],
     *,
     seeds: Sequence[int],
-    options: Sequence[Mapping[str, Any]] = ({}, {"deletes": "soft"}, {"mode": "append"}),
+    options: Sequence[Mapping[str, Any]] = (
+        {},
+        {"deletes": "soft"},
+        {"mode": "append"},
+        {"mode": "history"},
+    ),
 ) -> None:
     """Raise `AssertionError` where the destination differs from the model. A fresh subject for each seed.
 
@@ -106,17 +114,30 @@ class _Run:
     async def run(self) -> None:
         await self._open()
         try:
+            retries = 0
             while self._done < len(self._told.transactions):
-                await self._step()
+                before = self._done
+                try:
+                    await self._step()
+                except TransientError:
+                    retries += 1
+                    if retries > RETRIES_MAX:
+                        raise
+                    await self._reopen()
+                if self._done > before:
+                    retries = 0
         finally:
             await self._opened.aclose()
 
     async def _open(self) -> None:
-        self._opened = AsyncExitStack()
-        self._sink = await self._opened.enter_async_context(
-            self._subject.materialization.open(self._plan.task)
-        )
-        cursor = await self._sink.restore()
+        opened = AsyncExitStack()
+        sink = await opened.enter_async_context(self._subject.materialization.open(TASK))
+        try:
+            cursor = await sink.restore()
+        except BaseException:
+            await opened.aclose()
+            raise
+        self._opened, self._sink = opened, sink
         assert cursor is not None, "a sink that keeps no cursor cannot be exactly once"
         found = cursor.journals[JOURNAL].seq if cursor.journals else 0
         assert found >= self._done, f"the cursor went back from {self._done} to {found}"
@@ -148,12 +169,20 @@ class _Run:
         return None
 
     async def _replaced(self, upto: int) -> None:
-        """An older sink goes on after a newer one was opened: nothing of it may be kept."""
+        """An older sink goes on after a newer one was opened: nothing of it may be kept.
+
+        A destination may also keep the newer one out, for as long as the older holds its lock.
+        """
         older = self._opened
         zombie = self._sink
         if self._chance.random() < 0.5:
             await self._write(upto)
-        await self._open()
+        try:
+            await self._open()
+        except TransientError:
+            await older.aclose()
+            await self._open()
+            return
         with pytest.raises(HubError):
             await self._write(upto, zombie)
             await zombie.commit(cursor_at(upto))
@@ -183,7 +212,10 @@ class _Run:
 
     def _schema_before(self, done: int) -> CollectionSchema | None:
         schemas = [
-            item for part in self._told.transactions[:done] for item in part if isinstance(item, CollectionSchema)
+            item
+            for part in self._told.transactions[:done]
+            for item in part
+            if isinstance(item, CollectionSchema)
         ]
         return schemas[-1] if schemas else None
 
@@ -205,18 +237,18 @@ def model_of(told: History, options: Mapping[str, Any], upto: int | None = None)
 
 def compare(subject: Subject, told: History, plan: Plan) -> None:
     """Raise `AssertionError` where the table differs from the model, with the rows that do."""
-    columns = dict(told.types)
-    extra = _EXTRA.get(plan.options.get("mode", "upsert"), {})
+    extra = _EXTRA[plan.options.get("mode", "upsert")]
     if plan.options.get("deletes") == "soft":
         extra = {"_deleted_at": _INSTANT}
-    held = subject.read("things", columns | extra)
+    columns = {**told.types, **extra}
+    held = subject.read("things", columns)
     wanted = model_of(told, plan.options).held()
     for row in wanted:
         for name in extra:
             if extra[name] is _INSTANT and row.get(name) is not None:
                 row[name] = _iso(row[name])
-    found = sorted((_row(row, columns | extra) for row in held), key=repr)
-    expected = sorted((_row(row, columns | extra) for row in wanted), key=repr)
+    found = sorted((_row(row, columns) for row in held), key=repr)
+    expected = sorted((_row(row, columns) for row in wanted), key=repr)
     missing = [row for row in expected if row not in found]
     surplus = [row for row in found if row not in expected]
     assert found == expected, _told_apart(missing, surplus, told.key, len(expected), len(found))
@@ -239,7 +271,7 @@ def _told_apart(
         else:
             cells = {name: (row[name], twin[name]) for name in row if row[name] != twin[name]}
             lines.append(f"differs {at}: (expected, found) {cells}")
-    lines += [f"surplus {({name: row[name] for name in key})}" for row in surplus[:3]]
+    lines += [f"surplus { ({name: row[name] for name in key}) }" for row in surplus[:3]]
     return "\n".join(lines)
 
 

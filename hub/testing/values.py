@@ -11,7 +11,7 @@ import json
 import math
 import re
 from base64 import b64decode
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
@@ -56,7 +56,12 @@ def canonical(value: Any, column: ColumnType) -> Any:
 
 def exact_json(text: str | bytes) -> Any:
     """JSON text with numbers as they are written and objects as lists of pairs, so that repeated keys show."""
-    return json.loads(text, parse_float=Decimal, parse_int=Decimal, object_pairs_hook=lambda pairs: [tuple(p) for p in pairs])
+    return json.loads(
+        text,
+        parse_float=Decimal,
+        parse_int=Decimal,
+        object_pairs_hook=lambda pairs: [tuple(p) for p in pairs],
+    )
 
 
 def _plain(value: Any) -> Any:
@@ -105,8 +110,10 @@ def _moment(text: str, kind: str) -> Any:
     if kind == "timestamp" or not zone or _offset_s(zone) == 0:
         return day, era, clock
     hours, rest = clock.split(":", 1)
-    local = datetime.fromisoformat(f"{day}T{hours}:{rest}").replace(tzinfo=timezone(timedelta(seconds=_offset_s(zone))))
-    utc = local.astimezone(timezone.utc)
+    local = datetime.fromisoformat(f"{day}T{hours}:{rest}").replace(
+        tzinfo=timezone(timedelta(seconds=_offset_s(zone)))
+    )
+    utc = local.astimezone(UTC)
     return utc.strftime("%Y-%m-%d"), era, _clock(utc.strftime("%H:%M:%S.%f"))
 
 
@@ -144,4 +151,3 @@ def _interval(text: str) -> tuple[int, int, Decimal]:
         seconds = int(clock[2]) * 3600 + int(clock[3]) * 60 + Decimal(clock[4])
         seconds = -seconds if clock[1] else seconds
     return parts.get("year", 0) * 12 + parts.get("month", 0), parts.get("day", 0), seconds
-

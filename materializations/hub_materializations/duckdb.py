@@ -58,6 +58,7 @@ from .sql.driver import Refused
 from .sql.durations import in_words
 from .sql.layout import Layout
 from .sql.memory_file import memory_file
+from .sql.names import NameRule
 from .sql.reduce import Load
 from .sql.sink import SqlSink
 
@@ -141,7 +142,7 @@ def _key_type(column: ColumnType) -> str:
 DECIMAL_DIGITS_MAX = 38
 """DuckDB's. A decimal that is wider or has no bound is kept as text, which loses nothing."""
 
-_INTEGERS = {16: "SMALLINT", 32: "INTEGER", 64: "BIGINT"}
+_INTEGERS = {16: "SMALLINT", 32: "INTEGER", 53: "BIGINT", 64: "BIGINT"}
 _TYPES = {
     "boolean": "BOOLEAN",
     "string": "VARCHAR",
@@ -200,15 +201,23 @@ def _column_type(text: str) -> ColumnType | None:
     return _COLUMN_TYPES.get(text)
 
 
-def _converts(held: ColumnType, wide: ColumnType) -> bool:
-    return True
-
-
 def _converted(column: str, held: ColumnType, wide: ColumnType) -> str:
     """A column's values as the new type has them: in their JSON form where they become text or JSON."""
     if wide.kind in ("string", "json") or (wide.kind == "decimal" and _sql_type(wide) == "VARCHAR"):
         return _as_json(column, held) if wide.kind == "json" else _as_text(column, held)
     return f"CAST({column} AS {_sql_type(wide)})"
+
+
+def _readable(column: str, held: ColumnType) -> str:
+    match held.kind:
+        case "boolean" | "integer":
+            return column
+        case "bytes":
+            return f"to_base64({column})"
+        case "array":
+            return f"CAST(to_json({column}) AS VARCHAR)"
+        case _:
+            return f"CAST({column} AS VARCHAR)"
 
 
 def _as_json(column: str, held: ColumnType) -> str:
@@ -246,12 +255,12 @@ DIALECT = Dialect(
     sql_type=_sql_type,
     key_type=_key_type,
     column_type=_column_type,
-    converts=_converts,
     converted=_converted,
+    readable=_readable,
     converters={"date": _ERA, "timestamp": _ERA, "timestamptz": _ERA, "interval": Converter(in_words)},
     upsert="merge",
     primary_key=False,
-    folds_case=True,
+    names=NameRule(folds_case=True),
     savepoints=False,
     cursor_types=("VARCHAR", "BIGINT", "VARCHAR"),
 )
@@ -299,8 +308,9 @@ class _Driver:
         )
         return [name for (name,) in found]
 
-    def make_schema(self, schema: str) -> None:
-        self.execute(f"CREATE SCHEMA IF NOT EXISTS {DIALECT.quoted(schema)}")
+    def has_schema(self, schema: str) -> bool:
+        where = "WHERE database_name = current_database() AND schema_name = ?"
+        return bool(self.fetch(f"SELECT 1 FROM duckdb_schemas() {where}", [schema]))
 
     def take_over(self, holder: str) -> None:
         """Nothing to do: another process cannot have the file open, and in this one the fence decides."""
@@ -319,9 +329,9 @@ class _Driver:
         with self._relation(layout, load, layout.key_names) as relation:
             self.execute(statements.delete_from(DIALECT, layout.table, layout.key_names, relation))
 
-    def mark(self, layout: Layout, load: Load, column: str) -> None:
-        with self._relation(layout, load, (*layout.key_names, column)) as relation:
-            self.execute(statements.mark_from(DIALECT, layout.table, layout.key_names, column, relation))
+    def mark(self, layout: Layout, load: Load, mark: statements.Mark) -> None:
+        with self._relation(layout, load, (*layout.key_names, mark.column)) as relation:
+            self.execute(statements.mark_from(DIALECT, layout.table, layout.key_names, mark, relation))
 
     def probe(self, layout: Layout, load: Load) -> None:
         names = layout.names if len(load.rows[0]) == len(layout.names) else layout.key_names

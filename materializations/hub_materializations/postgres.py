@@ -221,12 +221,13 @@ class _Driver:
     def spellings(self, table: TableName) -> list[str]:
         return []
 
-    def make_schema(self, schema: str) -> None:
-        if not self.fetch("SELECT FROM pg_namespace WHERE nspname = $1", (schema,)):
-            self.execute(f"CREATE SCHEMA IF NOT EXISTS {self.dialect.quoted(schema)}")
+    def has_schema(self, schema: str) -> bool:
+        return bool(self.fetch("SELECT FROM pg_namespace WHERE nspname = $1", (schema,)))
 
     def take_over(self, holder: str) -> None:
         pid, _, started = holder.partition(" ")
+        if not pid:
+            return
         self.fetch(
             "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
             "WHERE pid = $1::int AND backend_start::text = $2 AND usename = current_user AND pid <> pg_backend_pid()",
@@ -255,14 +256,14 @@ class _Driver:
         relation = self._stage(layout, key, load)
         self.execute(statements.delete_from(self.dialect, layout.table, key, relation))
 
-    def mark(self, layout: Layout, load: Load, column: str) -> None:
+    def mark(self, layout: Layout, load: Load, mark: statements.Mark) -> None:
         key = layout.key_names
         if len(load.rows) <= ROWS_SMALL:
             turned = Load([(row[-1], *row[:-1]) for row in load.rows], load.origin)
-            self._many(statements.mark_row(self.dialect, layout.table, key, column), turned)
+            self._many(statements.mark_row(self.dialect, layout.table, key, mark), turned)
             return
-        relation = self._stage(layout, (*key, column), load)
-        self.execute(statements.mark_from(self.dialect, layout.table, key, column, relation))
+        relation = self._stage(layout, (*key, mark.column), load)
+        self.execute(statements.mark_from(self.dialect, layout.table, key, mark, relation))
 
     def probe(self, layout: Layout, load: Load) -> None:
         raise AssertionError("PostgreSQL has savepoints")

@@ -13,7 +13,17 @@ from typing import Any, Literal, NamedTuple
 from hub.schema import ColumnType
 from hub.schema.types import Kind
 
-from .names import quoted
+from .names import NameRule, quoted
+
+ALTER_TYPE = "ALTER TABLE {table} ALTER COLUMN {column} TYPE {type} USING {value}"
+
+ALTER_BY_COPY = (
+    "ALTER TABLE {table} ADD COLUMN {spare} {type}",
+    "UPDATE {table} SET {spare} = {value}",
+    "ALTER TABLE {table} DROP COLUMN {column}",
+    "ALTER TABLE {table} RENAME COLUMN {spare} TO {column}",
+)
+"""Where a type cannot be changed in place. Everything else of the table stays as it is."""
 
 Upsert = Literal["merge", "on_conflict", "on_duplicate_key"]
 
@@ -39,10 +49,15 @@ class Dialect:
     """What a column of this type can hold; None for a type that only its own database knows."""
     key_type: Callable[[ColumnType], str]
     """Like `sql_type`, for a column of the key."""
-    converts: Callable[[ColumnType, ColumnType], bool]
-    """Whether a column can be altered from one type to the other in place, keeping its values."""
-    converted: Callable[[str, ColumnType, ColumnType], str] = lambda column, _from, _to: column
-    """The expression that turns a column's old value into the new type's."""
+    accepts: Callable[[str, ColumnType], bool] = lambda _text, _wanted: False
+    """Whether a column of this type takes a field by custom, beyond what the types say."""
+    alter: Callable[[ColumnType, ColumnType], tuple[str, ...]] = lambda held, wide: (ALTER_TYPE,)
+    """Templates of the statements that alter a column in place and keep its values; empty where none can.
+    They may name `{table}`, `{column}`, `{spare}` (a column for the time being), `{type}`, `{value}`."""
+    converted: Callable[[str, ColumnType, ColumnType], str] = lambda column, held, wide: column
+    """The expression that turns a column's old value into the new type's: `{value}`."""
+    readable: Callable[[str, ColumnType], str] = lambda column, _type: column
+    """The expression that reads a column's value in a form that a row may be written with again."""
     converters: Mapping[Kind, Converter] = field(default_factory=dict)
     converter_of_array: Callable[[ColumnType], Converter | None] = lambda _type: None
     upsert: Upsert = "on_conflict"
@@ -51,15 +66,18 @@ class Dialect:
     quote: str = '"'
     parameter: str = "?"
     """How a parameter is written; `{n}` is its number, from 1."""
-    name_bytes_max: int | None = None
-    folds_case: bool = False
+    names: NameRule = field(default_factory=NameRule)
     holds_nul: bool = True
     """Whether text may hold the character U+0000."""
     ddl_in_transaction: bool = True
     savepoints: bool = True
     """Without, a refused statement takes the whole transaction with it."""
-    alter_type: str = "ALTER TABLE {table} ALTER COLUMN {column} TYPE {type} USING {value}"
-    drop_not_null: str = "ALTER TABLE {table} ALTER COLUMN {column} DROP NOT NULL"
+    drop_not_null: str | None = "ALTER TABLE {table} ALTER COLUMN {column} DROP NOT NULL"
+    begin: str = "BEGIN"
+    index_current: str | None = None
+    """How the current versions of a history are kept unique and found; None: not by an index."""
+    table_options: str = ""
+    """What follows the columns of a new table."""
     cursor_types: tuple[str, str, str] = ("text", "bigint", "text")
     """Types of the cursor table: of its key, of numbers, of texts."""
 

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from .dialect import Dialect, ExistingTable, TableName
 from .layout import Layout
 from .reduce import Load
+from .statements import Mark
 
 
 class Refused(Exception):
@@ -44,12 +45,13 @@ class Driver(Protocol):
         """The tables whose names the database does not tell from this one, such as those in other case."""
         ...
 
-    def make_schema(self, schema: str) -> None:
-        """Make sure that a schema is there."""
+    def has_schema(self, schema: str) -> bool:
+        """Whether a schema is there."""
         ...
 
     def take_over(self, holder: str) -> None:
-        """End the connection of the task's last writer, so that its locks are not waited for."""
+        """End the connection of the task's last writer, so that its locks are not waited for. `holder` is what
+        that one's `holder` was, empty if there was none."""
         ...
 
     def insert(self, layout: Layout, load: Load) -> None:
@@ -64,8 +66,8 @@ class Driver(Protocol):
         """Delete by the key, which is all that the rows hold."""
         ...
 
-    def mark(self, layout: Layout, load: Load, column: str) -> None:
-        """Set `column`, which follows the key in the rows, where it is not set yet."""
+    def mark(self, layout: Layout, load: Load, mark: Mark) -> None:
+        """Mark rows with the time that follows the key in each row of `load`."""
         ...
 
     def probe(self, layout: Layout, load: Load) -> None:

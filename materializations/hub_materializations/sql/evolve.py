@@ -13,9 +13,9 @@ from hub.schema import ColumnType, widen
 from hub.schema.types import STRING
 
 from .binding import Clash, Evolution
-from .dialect import Dialect, ExistingColumn, ExistingTable, TableName
+from .dialect import ALTER_BY_COPY, Dialect, ExistingColumn, ExistingTable, TableName
 from .layout import Layout, LayoutColumn
-from .names import hashed
+from .names import fitted, hashed
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +34,9 @@ class Changes:
 def changes(
     layout: Layout, existing: ExistingTable | None, dialect: Dialect, *, evolution: Evolution, clash: Clash
 ) -> Changes:
-    """The way from `existing` to a table that holds `layout`."""
+    """The way from `existing` to a table that holds `layout`, whose schema exists."""
     if existing is None:
-        return Changes(_typed(layout, dialect), [_create(layout, dialect)])
+        return Changes(_typed(layout, dialect), [_create(layout, dialect), *_indexes(layout, dialect)])
     if existing.is_view:
         return Changes(
             layout, misfits=[f"{layout.table} is a view; name a table that does not exist, or a table"]
@@ -55,7 +55,21 @@ def _create(layout: Layout, dialect: Dialect) -> str:
     columns = [_definition(column, dialect) for column in layout.columns]
     if dialect.primary_key and layout.mode == "upsert":
         columns.append(f"PRIMARY KEY ({dialect.listed(layout.key_names)})")
-    return f"CREATE TABLE {layout.table.sql(dialect)} ({', '.join(columns)})"
+    return f"CREATE TABLE {layout.table.sql(dialect)} ({', '.join(columns)}){dialect.table_options}"
+
+
+def _indexes(layout: Layout, dialect: Dialect) -> list[str]:
+    if layout.mode != "history" or dialect.index_current is None:
+        return []
+    name = fitted(f"{layout.table.table}_current", dialect.names)
+    return [
+        dialect.index_current.format(
+            name=dialect.quoted(name),
+            table=layout.table.sql(dialect),
+            key=dialect.listed(layout.key_names),
+            current=dialect.quoted(layout.columns[layout.index("is_current")].name),
+        )
+    ]
 
 
 def _definition(column: LayoutColumn, dialect: Dialect) -> str:
@@ -128,24 +142,26 @@ def _fit_column(
             _misfit(column, there, dialect, f"{there.type} is not a type that hub can write")
         )
         return column
-    if not there.nullable and not column.in_key and evolution == "evolve":
+    if not there.nullable and not column.in_key and evolution == "evolve" and dialect.drop_not_null:
         found.statements.append(
             dialect.drop_not_null.format(
                 table=table.sql(dialect), column=dialect.quoted(there.name), type=there.type
             )
         )
     wide = wider(held, column.type)
-    if dialect.sql_type(wide) == dialect.sql_type(held):
+    spelled = dialect.key_type if column.in_key else dialect.sql_type
+    if dialect.accepts(there.type, column.type):
+        return column
+    if spelled(column.type) == there.type or spelled(wide) == spelled(held):
         return column._replace(type=held)
     if evolution == "ignore":
         return column._replace(type=held)
     if evolution == "stop":
         found.misfits.append(_misfit(column, there, dialect, "`evolution: stop` forbids to widen it"))
         return column
-    if dialect.converts(held, wide) and not (
-        column.in_key and dialect.key_type(wide) != dialect.sql_type(wide)
-    ):
-        found.statements.append(_alter(there, held, wide, table, dialect))
+    key_is_other = column.in_key and dialect.key_type(wide) != dialect.sql_type(wide)
+    if not key_is_other and (altered := _alter(there, held, wide, existing, table, dialect)):
+        found.statements.extend(altered)
         return column._replace(type=dialect.column_type(dialect.sql_type(wide)) or wide)
     return _clashed(column, there, held, wide, existing, layout, dialect, clash, found)
 
@@ -179,15 +195,27 @@ def wider(held: ColumnType, wanted: ColumnType) -> ColumnType:
 
 
 def _alter(
-    there: ExistingColumn, held: ColumnType, wide: ColumnType, table: TableName, dialect: Dialect
-) -> str:
+    there: ExistingColumn,
+    held: ColumnType,
+    wide: ColumnType,
+    existing: ExistingTable,
+    table: TableName,
+    dialect: Dialect,
+) -> list[str]:
     name = dialect.quoted(there.name)
-    return dialect.alter_type.format(
-        table=table.sql(dialect),
-        column=name,
-        type=dialect.sql_type(wide),
-        value=dialect.converted(name, held, wide),
-    )
+    spare = hashed(there.name, dialect.names, f"spare {there.name}")
+    templates = dialect.alter(held, wide)
+    if templates == ALTER_BY_COPY and existing.column(spare) is not None:
+        # An earlier try was cut short after its first statement, where each commits on its own.
+        templates = templates[1:]
+    value = dialect.converted(name, held, wide)
+    sql_type = dialect.sql_type(wide)
+    return [
+        template.format(
+            table=table.sql(dialect), column=name, spare=dialect.quoted(spare), type=sql_type, value=value
+        )
+        for template in templates
+    ]
 
 
 def _clashed(
@@ -202,7 +230,7 @@ def _clashed(
     found: Changes,
 ) -> LayoutColumn | None:
     if clash == "new_column" and not column.in_key:
-        name = hashed(column.name, dialect.name_bytes_max, f"{column.name} {dialect.sql_type(column.type)}")
+        name = hashed(column.name, dialect.names, f"{column.name} {dialect.sql_type(column.type)}")
         beside = column._replace(name=name)
         if existing.column(name) is None:
             return _missing(beside, layout.table, dialect, "evolve", found)

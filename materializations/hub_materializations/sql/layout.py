@@ -101,8 +101,7 @@ def layout_of(
     names = assigned(
         wanted,
         [column.name for column in existing.columns] if existing else (),
-        folds_case=dialect.folds_case,
-        bytes_max=dialect.name_bytes_max,
+        dialect.names,
     )
     in_key = set(key) if options.mode != "append" else set()
     columns = tuple(

@@ -32,12 +32,13 @@ from hub.schema.types import (
 )
 
 from .dialect import Converter, Dialect
+from .names import NameRule
 
 NAME_BYTES_MAX = 63
 NUMERIC_DIGITS_MAX = 1000
 VARCHAR_LENGTH_MAX = 10_485_760
 
-_INTEGERS = {16: "smallint", 32: "integer", 64: "bigint"}
+_INTEGERS = {16: "smallint", 32: "integer", 53: "bigint", 64: "bigint"}
 _TYPES = {
     "boolean": "boolean",
     "date": "date",
@@ -88,12 +89,13 @@ def dialect_of(json_type: str) -> Dialect:
         sql_type=sql_type,
         key_type=key_type,
         column_type=_column_type,
-        converts=lambda held, wide: True,
         converted=lambda column, held, wide: _converted(column, held, wide, sql_type),
+        readable=lambda column, _type: f"{column}::text",
+        index_current="CREATE UNIQUE INDEX {name} ON {table} ({key}) WHERE {current}",
         converters={"bytes": Converter(_bytes)},
         converter_of_array=_array_converter,
         parameter="${n}",
-        name_bytes_max=NAME_BYTES_MAX,
+        names=NameRule(NAME_BYTES_MAX),
         holds_nul=False,
     )
 

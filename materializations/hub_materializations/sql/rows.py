@@ -24,7 +24,7 @@ from hub.schema import ColumnType
 
 from .dialect import Converter, Dialect
 from .layout import Layout, LayoutColumn
-from .names import decodable, hashed
+from .names import NameRule, decodable, hashed
 
 Row = tuple[Any, ...]
 
@@ -235,7 +235,7 @@ def _metadata_value(value: Any, column: ColumnType) -> Any:
 
 
 def _legal(name: str) -> str:
-    return name if decodable(name) else hashed("field", None, name)
+    return name if decodable(name) else hashed("field", NameRule(), name)
 
 
 def _row_class(fields: Sequence[LayoutColumn], *, strict: bool) -> type[msgspec.Struct]:
@@ -331,9 +331,18 @@ def _converter(column: LayoutColumn, dialect: Dialect) -> Converter | None:
         return dialect.converter_of_array(column.type) or _JSON_TEXT
     if column.type.kind in ("json", "object") or column.wanted.kind in ("json", "array", "object"):
         return _JSON_TEXT
-    if column.wanted.kind != column.type.kind:
-        return dialect.converters.get(column.wanted.kind) if column.type.kind != "string" else None
-    return dialect.converters.get(column.type.kind)
+    if column.type.kind == "string":
+        return _JSON_FORM if column.wanted.kind in ("boolean", "integer", "float", "decimal") else None
+    as_decimal = column.type.kind == "decimal" and column.wanted.kind != "decimal"
+    return dialect.converters.get("decimal" if as_decimal else column.wanted.kind)
+
+
+def _json_form(value: Any) -> str:
+    """A boolean or number as text, as it is written in JSON."""
+    return str(value) if isinstance(value, (str, Decimal)) else msgspec.json.encode(value).decode()
+
+
+_JSON_FORM = Converter(_json_form)
 
 
 def _json_text(raw: Raw) -> str | None:

@@ -8,7 +8,7 @@ sink fails, is opened again, and `restore` reads the cursor back.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
@@ -30,8 +30,9 @@ from .layout import Layout, layout_of
 from .names import fitted, hashed
 from .parts import cut_at_truncates, times_of, unchanged_of
 from .reduce import Load, reduced, whole
-from .rows import Codec
+from .rows import Codec, Row
 from .search import refused_rows
+from .versions import versions
 
 ResultT = TypeVar("ResultT")
 
@@ -105,13 +106,12 @@ class SqlSink:
     def restore_now(self) -> Cursor | None:
         driver, dialect = self._driver, self._dialect
         schema = driver.default_schema
-        if schema is not None:
-            driver.make_schema(schema)
+        for text in missing_schema(driver, schema):
+            driver.execute(text)
         driver.execute(statements.create_cursor_table(dialect, schema))
         driver.execute(statements.add_task(dialect, schema), (self._task,))
         ((_, _, holder),) = driver.fetch(statements.read_cursor(dialect, schema), (self._task,))
-        if holder:
-            driver.take_over(holder)
+        driver.take_over(holder or "")
         self._begin()
         driver.execute(statements.raise_fence(dialect, schema), (driver.holder, self._task))
         ((fence, cursor, _),) = driver.fetch(statements.read_cursor(dialect, schema), (self._task,))
@@ -125,8 +125,6 @@ class SqlSink:
         table = self._table_name(binding)
         self._claim(table, binding)
         self._begin()
-        if table.schema is not None and table.schema != self._driver.default_schema:
-            self._driver.make_schema(table.schema)
         change = planned(self._driver, table, schema, options)
         if change.misfits:
             listed = "\n  - ".join(change.misfits)
@@ -171,7 +169,7 @@ class SqlSink:
 
     def _begin(self) -> None:
         if not self._open:
-            self._driver.execute("BEGIN")
+            self._driver.execute(self._dialect.begin)
             self._open = True
             self._written = False
 
@@ -207,6 +205,8 @@ class SqlSink:
                 f"the schema of {table} changed inside a transaction; it is written again", retry_after_s=0
             )
         self._run_all(change.statements)
+        if change.statements and not self._dialect.ddl_in_transaction:
+            self._open = False
 
     def _run_all(self, texts: Sequence[str]) -> None:
         for text in texts:
@@ -224,8 +224,13 @@ class SqlSink:
         if layout.mode == "append":
             self._load(layout, whole(rows), self._driver.insert)
             return
-        soft_at = times_of(part) if layout.soft else None
         kept = unchanged_of(part)
+        if layout.mode == "history":
+            made = versions(rows, kept=kept, times=self._times(part), current=self._current(layout))
+            self._load(layout, made.closed, self._mark)
+            self._load(layout, made.added, self._driver.insert)
+            return
+        soft_at = self._times(part) if layout.soft else None
         change = reduced(rows, kept=kept, soft_at=soft_at)
         if change.deletes is not None:
             self._load(layout, change.deletes, self._delete)
@@ -234,11 +239,34 @@ class SqlSink:
         if change.upserts is not None:
             self._load(layout, change.upserts, self._setting(layout, frozenset()))
 
+    def _times(self, part: Batch) -> list[Any]:
+        """The time of each change, as the database reads it."""
+        converter = self._dialect.converters.get("timestamptz")
+        found = times_of(part)
+        return (
+            list(map(converter.convert, found))
+            if converter is not None and converter.needle is None
+            else found
+        )
+
     def _delete(self, layout: Layout, load: Load) -> None:
         if layout.soft:
-            self._driver.mark(layout, load, layout.columns[layout.index("deleted_at")].name)
+            self._mark(layout, load)
         else:
             self._driver.delete(layout, load)
+
+    def _mark(self, layout: Layout, load: Load) -> None:
+        self._driver.mark(layout, load, mark_of(layout))
+
+    def _current(self, layout: Layout) -> Callable[[Row], Mapping[str, Any]]:
+        statement = statements.current_version(self._dialect, layout)
+        names = [column.name for column in layout.columns if column.origin == "field"]
+
+        def current(key: Row) -> Mapping[str, Any]:
+            found = self._driver.fetch(statement, key)
+            return dict(zip(names, found[0], strict=True)) if found else {}
+
+        return current
 
     def _setting(self, layout: Layout, kept: frozenset[str]) -> Callable[[Layout, Load], None]:
         """An upsert that leaves the fields `kept` of a row that is there alone."""
@@ -250,11 +278,9 @@ class SqlSink:
         return lambda layout, load: self._driver.upsert(layout, load, set_)
 
     def _truncate(self, layout: Layout, part: Batch) -> None:
-        if layout.soft:
-            mark = layout.columns[layout.index("deleted_at")].name
-            self._driver.execute(
-                statements.mark_all(self._dialect, layout.table, mark), (times_of(part)[-1],)
-            )
+        if layout.soft or layout.mode == "history":
+            statement = statements.mark_all(self._dialect, layout.table, mark_of(layout))
+            self._driver.execute(statement, (self._times(part)[-1],))
         else:
             self._driver.execute(statements.truncate(self._dialect, layout.table))
 
@@ -304,10 +330,10 @@ def found_table(driver: Driver, schema: str | None, wanted: str) -> TableName:
     the table gets a name with a hash: two tables of a source never meet in one.
     """
     dialect = driver.dialect
-    name = fitted(wanted, dialect.name_bytes_max)
-    there = driver.spellings(TableName(schema, name)) if dialect.folds_case else []
+    name = fitted(wanted, dialect.names)
+    there = driver.spellings(TableName(schema, name)) if dialect.names.folds_case else []
     if there and name not in there:
-        name = hashed(wanted, dialect.name_bytes_max)
+        name = hashed(wanted, dialect.names)
     return TableName(schema, name)
 
 
@@ -315,7 +341,26 @@ def planned(driver: Driver, table: TableName, schema: CollectionSchema, options:
     """What has to be done to a table, after a look at the catalog. Changes nothing."""
     existing = driver.existing(table)
     layout = layout_of(table, schema, options, driver.dialect, existing)
-    return changes(layout, existing, driver.dialect, evolution=options.evolution, clash=options.clash)
+    found = changes(layout, existing, driver.dialect, evolution=options.evolution, clash=options.clash)
+    found.statements[:0] = missing_schema(driver, table.schema) if existing is None else []
+    return found
+
+
+def missing_schema(driver: Driver, schema: str | None) -> list[str]:
+    """The statement that makes a schema, if it is not there."""
+    if schema is None or driver.has_schema(schema):
+        return []
+    return [f"CREATE SCHEMA {driver.dialect.quoted(schema)}"]
+
+
+def mark_of(layout: Layout) -> statements.Mark:
+    """What a delete sets where it does not delete."""
+    columns = layout.columns
+    if layout.mode == "history":
+        return statements.Mark(
+            columns[layout.index("valid_to")].name, columns[layout.index("is_current")].name
+        )
+    return statements.Mark(columns[layout.index("deleted_at")].name)
 
 
 def _id(binding: Binding) -> tuple[str, str, int]:

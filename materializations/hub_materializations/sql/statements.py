@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from .dialect import Dialect, TableName
+from .layout import Layout
 
 CURSOR_TABLE = "hub_cursors"
 """One row for each task: its fence, the cursor that was committed with the rows, and who writes."""
@@ -14,6 +16,14 @@ def insert_row(dialect: Dialect, table: TableName, columns: tuple[str, ...]) -> 
     """Adds one row, given as parameters."""
     listed = dialect.listed(columns)
     return f"INSERT INTO {table.sql(dialect)} ({listed}) VALUES ({dialect.parameters(len(columns))})"
+
+
+def insert_ends(
+    dialect: Dialect, table: TableName, columns: tuple[str, ...], key: tuple[str, ...], set_: Sequence[str]
+) -> tuple[str, str]:
+    """What stands before and after the rows of an INSERT of many; without a key, nothing conflicts."""
+    head = f"INSERT INTO {table.sql(dialect)} ({dialect.listed(columns)}) VALUES "
+    return head, _on_conflict(dialect, key, set_) if key else ""
 
 
 def insert_from(dialect: Dialect, table: TableName, columns: tuple[str, ...], relation: str) -> str:
@@ -88,39 +98,70 @@ def delete_from(dialect: Dialect, table: TableName, key: tuple[str, ...], relati
     return f"DELETE FROM {table.sql(dialect)} AS t USING {relation} AS s WHERE {joined}"
 
 
-def mark_row(dialect: Dialect, table: TableName, key: tuple[str, ...], mark: str) -> str:
-    """Sets `mark` of the row whose key follows its value in the parameters, if it is not set yet."""
-    column = dialect.quoted(mark)
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A time that is set once in a row: when it was deleted, or when a version ended.
+
+    `current` is the column that says whether a version holds; it becomes false with the mark.
+    """
+
+    column: str
+    current: str | None = None
+
+    def setting(self, dialect: Dialect, value: str, prefix: str = "") -> str:
+        also = f", {prefix}{dialect.quoted(self.current)} = false" if self.current is not None else ""
+        return f"{prefix}{dialect.quoted(self.column)} = {value}{also}"
+
+    def unset(self, dialect: Dialect, prefix: str = "") -> str:
+        """What holds for a row that is not marked yet."""
+        if self.current is not None:
+            return f"{prefix}{dialect.quoted(self.current)}"
+        return f"{prefix}{dialect.quoted(self.column)} IS NULL"
+
+
+def mark_row(dialect: Dialect, table: TableName, key: tuple[str, ...], mark: Mark) -> str:
+    """Marks the row whose key follows the time in the parameters."""
     return (
-        f"UPDATE {table.sql(dialect)} SET {column} = {dialect.parameter_at(1)} "
-        f"WHERE {column} IS NULL AND {_key_given(dialect, key, 2)}"
+        f"UPDATE {table.sql(dialect)} SET {mark.setting(dialect, dialect.parameter_at(1))} "
+        f"WHERE {mark.unset(dialect)} AND {_key_given(dialect, key, 2)}"
     )
 
 
-def mark_from(dialect: Dialect, table: TableName, key: tuple[str, ...], mark: str, relation: str) -> str:
-    """Sets `mark` of the rows whose keys are in a relation, if it is not set yet."""
-    column = dialect.quoted(mark)
+def mark_from(dialect: Dialect, table: TableName, key: tuple[str, ...], mark: Mark, relation: str) -> str:
+    """Marks the rows whose keys are in a relation, with the time beside each."""
+    value = f"s.{dialect.quoted(mark.column)}"
     joined = _joined(dialect, key)
+    target = table.sql(dialect)
     if dialect.upsert == "on_duplicate_key":
-        return (
-            f"UPDATE {table.sql(dialect)} AS t JOIN {relation} AS s ON {joined} "
-            f"SET t.{column} = s.{column} WHERE t.{column} IS NULL"
-        )
+        setting = mark.setting(dialect, value, "t.")
+        return f"UPDATE {target} AS t JOIN {relation} AS s ON {joined} SET {setting} WHERE {mark.unset(dialect, 't.')}"
     return (
-        f"UPDATE {table.sql(dialect)} AS t SET {column} = s.{column} FROM {relation} AS s "
-        f"WHERE {joined} AND t.{column} IS NULL"
+        f"UPDATE {target} AS t SET {mark.setting(dialect, value)} FROM {relation} AS s "
+        f"WHERE {joined} AND {mark.unset(dialect, 't.')}"
     )
+
+
+def mark_all(dialect: Dialect, table: TableName, mark: Mark) -> str:
+    """Marks all rows that are not, with the time given as a parameter."""
+    setting = mark.setting(dialect, dialect.parameter_at(1))
+    return f"UPDATE {table.sql(dialect)} SET {setting} WHERE {mark.unset(dialect)}"
+
+
+def current_version(dialect: Dialect, layout: Layout) -> str:
+    """The field columns of a key's current version, readable. The key's cells are the parameters."""
+    cells = ", ".join(
+        dialect.readable(dialect.quoted(c.name), c.type) for c in layout.columns if c.origin == "field"
+    )
+    where = " AND ".join(
+        f"{dialect.quoted(column.name)} = {dialect.parameter_at(n)}" for n, column in enumerate(layout.key, 1)
+    )
+    current = layout.columns[layout.index("is_current")].name
+    return f"SELECT {cells} FROM {layout.table.sql(dialect)} WHERE {dialect.quoted(current)} AND {where}"
 
 
 def truncate(dialect: Dialect, table: TableName) -> str:
     """Empties the table. Not TRUNCATE: that fails where foreign keys refer to it, and commits in MySQL."""
     return f"DELETE FROM {table.sql(dialect)}"
-
-
-def mark_all(dialect: Dialect, table: TableName, mark: str) -> str:
-    """Sets `mark`, given as a parameter, of all rows where it is not set yet."""
-    column = dialect.quoted(mark)
-    return f"UPDATE {table.sql(dialect)} SET {column} = {dialect.parameter_at(1)} WHERE {column} IS NULL"
 
 
 def create_cursor_table(dialect: Dialect, schema: str | None) -> str:
@@ -130,7 +171,7 @@ def create_cursor_table(dialect: Dialect, schema: str | None) -> str:
     return (
         f"CREATE TABLE IF NOT EXISTS {TableName(schema, CURSOR_TABLE).sql(dialect)} ("
         f"{quoted('task')} {key} NOT NULL PRIMARY KEY, {quoted('fence')} {number} NOT NULL, "
-        f"{quoted('cursor')} {text}, {quoted('holder')} {text})"
+        f"{quoted('cursor')} {text}, {quoted('holder')} {text}){dialect.table_options}"
     )
 
 
