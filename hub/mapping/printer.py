@@ -117,17 +117,17 @@ def _term(node: Query) -> str:
         case tree.Array(items):
             return f"[{', '.join(_query(item) for item in items)}]"
         case tree.Object(items):
-            return "{" + ", ".join(f"{_key(key)}: {_query(value)}" for key, value in items) + "}"
+            return "{" + ", ".join(f"{_key(key)}: {_query(item)}" for key, item in items) + "}"
         case tree.If(branches, otherwise):
-            chain = " else ".join(f"if {_query(test)} {{ {_query(value)} }}" for test, value in branches)
+            chain = " else ".join(f"if {_query(test)} {{ {_query(then)} }}" for test, then in branches)
             return chain if otherwise is None else f"{chain} else {{ {_query(otherwise)} }}"
         case tree.Match(subject, cases):
             head = "" if subject is None else _query(subject) + " "
-            body = "\n".join(
-                f"  {'_' if case.test is None else _query(case.test)} => {_query(case.result)}"
-                for case in cases
+            listed = "\n".join(
+                f"  {'_' if item.test is None else _query(item.test)} => {_query(item.result)}"
+                for item in cases
             )
-            return f"match {head}{{\n{body}\n}}"
+            return f"match {head}{{\n{listed}\n}}"
     raise AssertionError(node)
 
 
