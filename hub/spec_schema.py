@@ -136,6 +136,8 @@ def _shown(value: Any) -> str:
         return "none"
     if isinstance(value, Spec):
         return "{}"
+    if isinstance(value, Secret):
+        return str(value) if value else ""
     if isinstance(value, bool):
         return str(value).lower()
     return str(value)
