@@ -239,8 +239,8 @@ class Calls(Emitter):
         if isinstance(argument, Literal | Default):
             return Code(self.constant(argument.value))
         prefix = f"failed to extract input arg '{param.name}': "
-        if label is not None and declared.is_method:
-            prefix = f"method '{label}': {prefix}"
+        if label is not None:
+            prefix = f"{'method' if declared.is_method else 'function'} '{label}': {prefix}"
         before, start = self.failing, len(self.lines)
         value = self.query(argument, scope)
         if self.failing > before:

@@ -270,7 +270,7 @@ def convert(param: Param, value: Value) -> Value:
     """A value as the implementation expects it, or an EvaluationError saying what was expected."""
     expected = param.type
     actual = type(value)
-    if expected == "unknown" or (value is None and param.default is None):
+    if expected == "unknown":
         return value
     if expected == "string":
         if actual is str:

@@ -6,6 +6,7 @@ Nothing is fetched: a reference that leads out of the schema is an error.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable
 from typing import Any, Final
@@ -25,12 +26,7 @@ class Schema:
     """A compiled schema."""
 
     def __init__(self, source: str) -> None:
-        data = utf8(source)
-        try:
-            parsed = orjson.loads(data)
-        except ValueError as error:
-            why = json_fault(data) if data.strip() else "EOF"
-            raise _unusable(why or str(error)) from error
+        parsed = _first_value(source)
         if not isinstance(parsed, dict | bool):
             raise _unusable("schema is invalid")
         uri = parsed.get("$schema", "") if isinstance(parsed, dict) else ""
@@ -58,6 +54,16 @@ class Schema:
                 break
             lines.extend(_told(error, self._source))
         raise EvaluationError("\n".join(lines))
+
+
+def _first_value(source: str) -> Any:
+    """The JSON value that a text begins with; what follows is not looked at, as in the engine."""
+    given = source.lstrip(" \t\r\n")
+    try:
+        _, end = json.JSONDecoder().raw_decode(given)
+        return orjson.loads(utf8(given[:end]))
+    except (ValueError, RecursionError) as error:
+        raise _unusable((json_fault(utf8(given)) if given else "EOF") or str(error)) from error
 
 
 def _refuse(uri: str) -> Any:

@@ -196,8 +196,8 @@ def _decompress(algorithm: str) -> Callable[[Value], bytes]:
 
 _AES_PARAMS: Final = (
     Param("scheme", "string", doc="`ctr`, `gcm`, `ofb` or `cbc`."),
-    Param("key", "bytes", doc="The key: 16, 24 or 32 bytes."),
-    Param("iv", "bytes", doc="The initialisation vector: 16 bytes, for `gcm` 12."),
+    Param("key", "string", doc="The key: 16, 24 or 32 bytes."),
+    Param("iv", "string", doc="The initialisation vector: 16 bytes, for `gcm` 12."),
 )
 
 
@@ -273,8 +273,8 @@ class _Aes:
     ],
     **needs("cryptography"),
 )
-def _encrypt(scheme: str, key: bytes, iv: bytes) -> Callable[[Value], str]:
-    aes = _Aes(scheme, key, iv, "encryption")
+def _encrypt(scheme: str, key: str, iv: str) -> Callable[[Value], str]:
+    aes = _Aes(scheme, utf8(key), utf8(iv), "encryption")
 
     def run(target: Value) -> str:
         data = as_data(target)
@@ -298,8 +298,8 @@ def _encrypt(scheme: str, key: bytes, iv: bytes) -> Callable[[Value], str]:
     ],
     **needs("cryptography"),
 )
-def _decrypt(scheme: str, key: bytes, iv: bytes) -> Callable[[Value], bytes]:
-    aes = _Aes(scheme, key, iv, "decryption")
+def _decrypt(scheme: str, key: str, iv: str) -> Callable[[Value], bytes]:
+    aes = _Aes(scheme, utf8(key), utf8(iv), "decryption")
     return lambda target: aes.decrypt(as_data(target))
 
 
@@ -333,12 +333,11 @@ _NAMESPACES: Final = {
 def _uuid_v5(target: Value, ns: str | None) -> str | None:
     if target is None:
         return None
-    name = as_data(target)
-    space = uuid.UUID(int=0) if not ns else _NAMESPACES.get(ns.lower())
+    space = uuid.UUID(int=0) if ns is None else _NAMESPACES.get(ns.lower())
     if space is None:
         try:
             space = uuid.UUID(ns)
         except ValueError as error:
             raise EvaluationError(f"invalid ns uuid: {go_quote(ns or '')}") from error
-    digest = hashlib.sha1(space.bytes + name, usedforsecurity=False).digest()
+    digest = hashlib.sha1(space.bytes + as_data(target), usedforsecurity=False).digest()
     return str(uuid.UUID(bytes=digest[:16], version=5))

@@ -35,12 +35,13 @@ def _split(delimiter: Value, empty_as_null: bool) -> Callable[[Value], Value]:
     def run(target: Value) -> list[Any]:
         if type(target) is list:
             return split_array(target, lambda item: equal(item, delimiter))
+        if type(separator) is not str:
+            why = f"wrong argument type, expected string, got {kind(delimiter)}"
+            raise EvaluationError(
+                f"method 'split': failed to extract input arg 'delimiter': {why}", placed=True
+            )
         if type(target) is not str and type(target) is not bytes:
             raise wrong_type(target, "string")
-        if type(separator) is not str:
-            raise EvaluationError(
-                f"field delimiter: wrong argument type, expected string, got {kind(delimiter)}"
-            )
         parts: list[Any] = _split_text(as_text(target), separator)
         if type(target) is bytes:
             parts = [utf8(part) for part in parts]
