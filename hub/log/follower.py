@@ -13,7 +13,7 @@ from pathlib import Path
 import anyio.to_thread
 
 from hub.errors import FatalError
-from hub.log.frame import Kind
+from hub.log.frame import VISIBLE, Kind
 from hub.log.fs import FS, OsFS
 from hub.log.history import History
 from hub.log.journal import State
@@ -137,7 +137,7 @@ class Follower:
             header = frame.found.header
             if header.kind == Kind.CHECKPOINT:
                 state.restore(frame.found.payload)
-            elif header.kind in (Kind.TRANSACTION, Kind.COMMIT):
+            elif header.kind in VISIBLE:
                 head, start = decode_head(frame.found.payload, frame.where)
                 texts = schema_texts(head, frame.found.payload, start)
                 state.apply(head, texts, header.epoch, header.seq, header.ts_us)

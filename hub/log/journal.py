@@ -22,6 +22,7 @@ from hub.log.frame import (
     FORMAT_VERSION,
     FRAME_HEADER_BYTES,
     SEGMENT_HEADER_BYTES,
+    VISIBLE,
     Kind,
     SegmentHeader,
     pack_frame_header,
@@ -47,7 +48,7 @@ class Frame:
 
     __slots__ = ("body", "error", "kind", "pos", "segno", "seq", "ts_us")
 
-    def __init__(self, kind: Kind, body: Encoded) -> None:
+    def __init__(self, kind: int, body: Encoded) -> None:
         self.kind = kind
         self.body = body
         self.error: Exception | None = None
@@ -262,7 +263,7 @@ class Journal:
             ) from self.poisoned
 
     def _header(
-        self, live: Segment, kind: Kind, ts_us: int, length: int, payload_crc: int
+        self, live: Segment, kind: int, ts_us: int, length: int, payload_crc: int
     ) -> tuple[bytes, int]:
         return pack_frame_header(
             kind,
@@ -308,7 +309,7 @@ class Journal:
         body, pos = frame.body, live.end
         frame.seq, frame.ts_us, frame.segno, frame.pos = self.next_seq, ts_us, live.segno, pos
         self._advance(live, pos, body.length, ts_us)
-        if frame.kind is Kind.TRANSACTION or frame.kind is Kind.COMMIT:
+        if frame.kind in VISIBLE:
             head = body.head
             self.state.apply(head, body.schema_texts, self.epoch, frame.seq, ts_us)
             live.newest_seq = frame.seq

@@ -19,7 +19,7 @@ import anyio.to_thread
 
 from hub.errors import FatalError, Full, LogError, Poisoned, TransientError
 from hub.log.clock import steady_us, wall_us
-from hub.log.frame import Kind
+from hub.log.frame import VISIBLE, Kind
 from hub.log.fs import FS, OsFS, refuse_unsafe
 from hub.log.history import History
 from hub.log.journal import Frame, Journal
@@ -294,7 +294,7 @@ class Log:
             )
         return await anyio.to_thread.run_sync(lambda: self._encode(transaction, **large))
 
-    async def enqueue(self, kind: Kind, body: Encoded) -> Frame:
+    async def enqueue(self, kind: int, body: Encoded) -> Frame:
         """Queue a frame for the committer and wait until it is durable: it then says where it lies."""
         length = body.length
         while self._is_queue_full(length):
@@ -412,7 +412,7 @@ class Log:
             head = body.head
             for block in head.blocks:
                 records += block.count
-            if frame.kind is Kind.TRANSACTION or frame.kind is Kind.COMMIT:
+            if frame.kind in VISIBLE:
                 items = tuple(
                     [bytes_only(i) if isinstance(i, Batch) and i.has_docs else i for i in body.items]
                 )

@@ -19,7 +19,7 @@ import msgspec
 
 from hub.errors import Corrupt, Full
 from hub.log.clock import LogClock, steady_us, wall_us
-from hub.log.frame import FRAME_HEADER_BYTES, SEGMENT_HEADER_BYTES, Kind, SegmentHeader
+from hub.log.frame import FRAME_HEADER_BYTES, SEGMENT_HEADER_BYTES, VISIBLE, Kind, SegmentHeader
 from hub.log.fs import FS, write_all
 from hub.log.journal import Journal, State
 from hub.log.segment import (
@@ -33,7 +33,7 @@ from hub.log.segment import (
     scan,
     segment_name,
 )
-from hub.log.transaction import Head, decode_head
+from hub.log.transaction import SCHEMA, Head, decode_head
 
 STAGED = ".tmp"
 
@@ -209,6 +209,7 @@ def _recover_newest(fs: FS, segment: Segment, state: State, report: Recovered) -
 
 def read_newest(fs: FS, fd: int, segment: Segment, state: State) -> tuple[Found, deque[Found], bool]:
     """Read all intact frames. Returns the last one, those that nothing attests, and whether it is a SEAL."""
+    file = str(segment.path)
     last: Found | None = None
     unattested: deque[Found] = deque()
     for found in scan(fs, fd, segment.header):
@@ -221,9 +222,11 @@ def read_newest(fs: FS, fd: int, segment: Segment, state: State) -> tuple[Found,
         while unattested and unattested[0].header.seq <= header.durable_seq:
             unattested.popleft()
         unattested.append(found)
-        where = f"{segment.path}: byte {found.pos}: frame {header.seq}"
-        if header.kind in (Kind.TRANSACTION, Kind.COMMIT):
-            head, start = decode_head(found.payload, where)
+        if header.kind in VISIBLE:
+            try:
+                head, start = decode_head(found.payload, file)
+            except Corrupt as error:
+                raise Corrupt(f"{error} (byte {found.pos}, frame {header.seq})") from error
             texts = schema_texts(head, found.payload, start)
             state.apply(head, texts, header.epoch, header.seq, header.ts_us)
             segment.newest_seq = header.seq
@@ -247,7 +250,7 @@ def schema_texts(head: Head, payload: bytes, start: int) -> list[bytes]:
     """The bodies of the schema blocks of a payload, in order."""
     texts: list[bytes] = []
     for block in head.blocks:
-        if block.encoding == 2:
+        if block.encoding == SCHEMA:
             texts.append(payload[start : start + block.stored_len])
         start += block.stored_len
     return texts

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import msgspec
 
 from hub.errors import Corrupt, LogError
-from hub.log.frame import SEGMENT_HEADER_BYTES, Kind
+from hub.log.frame import SEGMENT_HEADER_BYTES, VISIBLE, Kind
 from hub.log.recovery import schema_texts
 from hub.log.segment import Found, Segment, read_frame, scan
 from hub.log.transaction import (
@@ -120,7 +120,7 @@ def frames_after(log: Readable, seq: int, upto: int) -> Iterator[Read]:
 def pieces(log: Readable, frame: Read, wanted: Callable[[str], bool]) -> Iterator[Committed]:
     """What a frame makes visible of the wanted collections: nothing, a transaction, or a large one in pieces."""
     header, payload = frame.found.header, frame.found.payload
-    if header.kind not in (Kind.TRANSACTION, Kind.COMMIT):
+    if header.kind not in VISIBLE:
         return
     head, start = decode_head(payload, frame.where)
     place = Place(header.epoch, header.seq)
@@ -168,7 +168,7 @@ def schemas_before(log: Readable, seq: int) -> dict[str, bytes]:
         for found in scan(log.fs, fd, segment.header, pos=SEGMENT_HEADER_BYTES, upto=upto):
             if found.header.kind == Kind.CHECKPOINT:
                 schemas = msgspec.msgpack.decode(found.payload, type=Checkpoint).schemas
-            elif found.header.kind in (Kind.TRANSACTION, Kind.COMMIT):
+            elif found.header.kind in VISIBLE:
                 head, start = decode_head(found.payload, f"{segment.path}: byte {found.pos}")
                 names = [b.collection for b in head.blocks if b.encoding == Encoding.SCHEMA]
                 if names:

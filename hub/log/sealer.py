@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from hub.document import encode
 from hub.errors import LogError
 from hub.log.fragment import Fragment, FragmentWriter, Piece
-from hub.log.frame import Kind
+from hub.log.frame import VISIBLE
 from hub.log.history import SEALED, History
 from hub.log.options import Retention
 from hub.log.replay import Read, Readable, frames_after, read_part, schemas_before
@@ -69,7 +69,7 @@ def take_apart(log: Log, history: History, segment: Segment) -> list[Fragment]:
 def pieces_of(log: Readable, frame: Read, offsets: dict[str, int]) -> Iterator[tuple[Piece, bytes]]:
     """The blocks of one frame, its parts' first, of the collections in `offsets`, which are counted on."""
     header = frame.found.header
-    if header.kind not in (Kind.TRANSACTION, Kind.COMMIT):
+    if header.kind not in VISIBLE:
         return
     item = 0
     head, _ = decode_head(frame.found.payload, frame.where)

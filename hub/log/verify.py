@@ -307,7 +307,7 @@ def _seal(fs: FS, out: int, path: Path, header: SegmentHeader, upto: int | None)
     last, _, _ = read_newest(fs, out, segment, State())
     seq, ts_us, crc, pos = last.header.seq, last.header.ts_us, last.header.crc, segment.end
 
-    def put(kind: Kind, payload: bytes) -> None:
+    def put(kind: int, payload: bytes) -> None:
         nonlocal seq, crc, pos
         seq += 1
         packed, crc = pack_frame_header(
