@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, tzinfo
-from typing import Final
 
 from hub.mapping.gotime import (
     MONTHS,
-    RFC3339_NANO,
     SHORT_MONTHS,
     SHORT_WEEKDAYS,
     WEEKDAYS,
@@ -24,42 +22,15 @@ from hub.mapping.gotime import (
     is_leap,
     time_quote,
 )
-from hub.mapping.timestamp import Timestamp, days_from_civil
+from hub.mapping.timepattern import strictly
+from hub.mapping.timestamp import Timestamp
 from hub.mapping.values import EvaluationError
-
-_RFC3339: Final = re.compile(
-    r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(?:\.(\d{1,9}))?(?:(Z)|([+-])(\d\d):(\d\d))", re.ASCII
-)
 
 
 def parse_layout(layout: str, value: str) -> Timestamp:
     """A timestamp read by a layout, or Go's error: `parsing time "x" as "2006": cannot parse …`."""
-    if layout == RFC3339_NANO or layout == "2006-01-02T15:04:05Z07:00":
-        found = _parse_rfc3339(value)
-        if found is not None:
-            return found
-    return _Reading(layout, value).read()
-
-
-def _parse_rfc3339(value: str) -> Timestamp | None:
-    match = _RFC3339.fullmatch(value)
-    if match is None:
-        return None
-    year, month, day, hour, minute, second = (int(part) for part in match.group(1, 2, 3, 4, 5, 6))
-    if not 1 <= month <= 12 or (not 1 <= day <= 28 and not 1 <= day <= days_in(month, year)):
-        return None
-    if hour > 23 or minute > 59 or second > 59:
-        return None
-    fraction, zulu, sign, zone_hour, zone_minute = match.group(7, 8, 9, 10, 11)
-    nanos = int(fraction.ljust(9, "0")) if fraction else 0
-    seconds = days_from_civil(year, month, day) * 86400 + hour * 3600 + minute * 60 + second
-    if zulu:
-        return Timestamp(seconds * 1_000_000_000 + nanos)
-    hours, minutes = int(zone_hour), int(zone_minute)
-    if hours > 23 or minutes > 59:
-        return None
-    offset = (hours * 3600 + minutes * 60) * (-1 if sign == "-" else 1)
-    return Timestamp((seconds - offset) * 1_000_000_000 + nanos, fixed_zone(offset))
+    found = strictly(layout, value)
+    return _Reading(layout, value).read() if found is None else found
 
 
 class _Bad(Exception):
