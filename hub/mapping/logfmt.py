@@ -9,7 +9,7 @@ from hub.mapping.values import EvaluationError, go_quote
 
 _PAIR: Final = re.compile(r'[ \t]*(?:=|([^ \t=]+)(?:(=)(?:"((?:[^"\\]|\\.)*)(")?|([^ \t]*))?)?)', re.DOTALL)
 _ESCAPE: Final = re.compile(r"\\(.)", re.DOTALL)
-_ESCAPED: Final = {"n": "\n", "t": "\t", "r": "\r"}
+_ESCAPED: Final = {"n": "\n", "t": "\t", "r": "\r", '"': '"', "\\": "\\"}
 
 
 def parse_logfmt(value: str) -> dict[str, Any]:
@@ -31,5 +31,5 @@ def parse_logfmt(value: str) -> dict[str, Any]:
         elif closing is None:
             raise EvaluationError(f"logfmt: unterminated quoted value for key {go_quote(key)}")
         else:
-            out[key] = _ESCAPE.sub(lambda found: _ESCAPED.get(found.group(1), found.group(1)), quoted)
+            out[key] = _ESCAPE.sub(lambda found: _ESCAPED.get(found.group(1), found.group()), quoted)
     return out

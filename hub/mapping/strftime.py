@@ -140,7 +140,7 @@ def _offset(offset: int, colons: int, padding: str, width: int) -> str:
     sign, rest = ("-", -offset) if offset < 0 else ("+", offset)
     hour, minute, second = rest // 3600, rest // 60 % 60, rest % 60
     tail = {
-        0: f"{minute:02d}" + (f"{second:02d}" if second else ""),
+        0: f"{minute:02d}",
         1: f":{minute:02d}",
         2: f":{minute:02d}:{second:02d}",
         3: (f":{minute:02d}" if minute or second else "") + (f":{second:02d}" if second else ""),

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import re
 from typing import Any, Final
+from urllib.parse import quote, unquote_to_bytes
 
-from hub.mapping.methods.escaping import unescape_url
-from hub.mapping.values import EvaluationError, go_quote
+from hub.mapping.values import EvaluationError, go_quote, text, utf8
 
 _SCHEME: Final = re.compile(r"[a-zA-Z][a-zA-Z0-9+.\-]*")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _BAD_HOST: Final = re.compile(r"""[\x00-\x20"<>\\^`{|}]""")
 _HOST_ESCAPE: Final = re.compile(r"%(?:[0-7][0-9A-Fa-f]|.?.?)")
 _USER: Final = re.compile(r"[A-Za-z0-9\-._:~!$&'()*+,;=%@]*")
-_DEFAULT_PATH: Final = re.compile(r"[A-Za-z0-9\-_.~!$&'()*+,;=:@/%\[\]]*")
 
 
 def parse_url(value: str) -> dict[str, Any]:
@@ -54,7 +53,7 @@ def _parse(value: str) -> dict[str, Any]:
         rest = slash + path
         _authority(found, authority)
     found["path"] = unescape_url(rest, plus=False)
-    found["raw_path"] = "" if _DEFAULT_PATH.fullmatch(rest) and _default_path(found["path"]) == rest else rest
+    found["raw_path"] = "" if quote(utf8(found["path"]), safe="$&+,/:;=@") == rest else rest
     return _with_fragment(found, fragment)
 
 
@@ -72,12 +71,6 @@ def _scheme(body: str) -> tuple[str, str]:
         else:
             return "", body
     return "", body
-
-
-def _default_path(path: str) -> str:
-    from urllib.parse import quote
-
-    return quote(path, safe="$&+,/:;=@!'()*[]~")
 
 
 def _with_fragment(found: dict[str, Any], fragment: str) -> dict[str, Any]:
@@ -136,3 +129,14 @@ def parse_form(value: str) -> dict[str, Any]:
     if failure is not None:
         raise failure.within("failed to parse value as url-encoded data: ")
     return {name: values[0] if len(values) == 1 else values for name, values in fields.items()}
+
+
+_BAD_ESCAPE: Final = re.compile(r"%(?![0-9A-Fa-f]{2}).{0,2}", re.DOTALL)
+
+
+def unescape_url(value: str, *, plus: bool) -> str:
+    """Percent escapes undone, or Go's error that shows the first that is none."""
+    bad = _BAD_ESCAPE.search(value)
+    if bad is not None:
+        raise EvaluationError(f"invalid URL escape {go_quote(bad.group())}")
+    return text(unquote_to_bytes(utf8(value.replace("+", " ") if plus else value)))

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import base64
 import re
-from typing import Any, Final
+from functools import cmp_to_key
+from typing import Final
 
 import yaml
 
@@ -46,7 +47,13 @@ _LAYOUTS: Final = (
     "2006-1-2 15:4:5.999999999",
     "2006-1-2",
 )
-_LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_PLAIN: Final = "tag:yaml.org,2002:plain"
+
+
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """Marks plain scalars without a tag, so that they can be told from those that have one."""
+
+    yaml_implicit_resolvers: Final = {None: [(_PLAIN, re.compile(""))]}
 
 
 # Reading
@@ -54,13 +61,13 @@ _LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 def parse_yaml(value: str) -> Value:
     """The first document of a text."""
-    loader = _LOADER(value if value.endswith("\n") else value + "\n")
+    loader = _Loader(value)
     try:
         if not loader.check_node():
             return None
         node = loader.get_node()
     except yaml.MarkedYAMLError as error:
-        raise EvaluationError(f"yaml: {_why(error)}") from error
+        raise EvaluationError(f"yaml: {_why(error, value)}") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise EvaluationError(f"yaml: {error}") from error
     finally:
@@ -69,11 +76,13 @@ def parse_yaml(value: str) -> Value:
     return _Building().value(node, 0)
 
 
-def _why(error: yaml.MarkedYAMLError) -> str:
+def _why(error: yaml.MarkedYAMLError, source: str) -> str:
     problem = str(error.problem)
-    if problem.startswith("found undefined alias"):
-        return f"unknown anchor {problem.rpartition(' ')[2]} referenced"
     mark = error.problem_mark
+    if problem.startswith("found undefined alias") and mark is not None:
+        lines = source.split("\n")
+        name = re.match(r"[\w-]*", lines[mark.line][mark.column + 1 :]) if mark.line < len(lines) else None
+        return f"unknown anchor '{name.group() if name else ''}' referenced"
     line = error.context_mark.line if error.context_mark is not None else 0
     line = line or (mark.line if mark is not None else 0)
     if line and isinstance(error, yaml.scanner.ScannerError):
@@ -111,7 +120,7 @@ class _Building:
         lines: dict[str, int] = {}
         merged: dict[str, Value] = {}
         for key_node, value_node in node.value:
-            if key_node.tag == "tag:yaml.org,2002:merge":
+            if key_node.tag in (_PLAIN, "tag:yaml.org,2002:merge") and key_node.value == "<<":
                 self._merge(merged, value_node, depth)
                 continue
             key = self.value(key_node, depth + 1)
@@ -140,13 +149,20 @@ class _Building:
 
 
 def _scalar(node: yaml.ScalarNode) -> Value:
-    text, tag = node.value, node.tag
-    if not node.style and (tag.startswith("tag:yaml.org,2002:") and tag[18:] not in ("str", "binary")):
-        return _resolved(text)
-    if tag == "tag:yaml.org,2002:binary":
-        return base64.b64decode(text).decode("utf-8", "surrogateescape")
-    if tag in ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float", "tag:yaml.org,2002:bool"):
-        return _resolved(text)
+    text: str = node.value
+    match node.tag.removeprefix("tag:yaml.org,2002:"):
+        case "plain" | "null" | "timestamp":
+            return _resolved(text)
+        case "int" | "float" | "bool" as wanted:
+            found = _resolved(text)
+            if isinstance(found, str):
+                raise EvaluationError(f"yaml: cannot decode !!str `{text}` as a !!{wanted}")
+            return found
+        case "binary":
+            try:
+                return base64.b64decode(text).decode("utf-8", "surrogateescape")
+            except ValueError as error:
+                raise EvaluationError("yaml: !!binary value contains invalid base64 data") from error
     return text
 
 
@@ -234,7 +250,7 @@ class _Writing:
                 self.write(item, inner, depth + 1, " ", in_sequence=True)
                 first = "\n" + margin
             return
-        for key in sorted(value, key=_natural):
+        for key in sorted(value, key=cmp_to_key(_natural)):
             self.put(first + _key(key) + ":")
             self.write(value[key], inner, depth + 1, " ", in_sequence=False)
             first = "\n" + margin
@@ -244,15 +260,31 @@ def _key(key: str) -> str:
     return _double(key) if "\n" in key else _string(key, 0)
 
 
-def _natural(key: str) -> list[Any]:
-    """Go's order of keys: digits by the number they spell, letters after everything else."""
-    return [
-        (0, int(part), part)
-        if part.isdigit() and part.isascii()
-        else (1, [(c.isalpha(), c) for c in part], part)
-        for part in re.split(r"([0-9]+)", key)
-        if part
-    ]
+def _natural(left: str, right: str) -> int:
+    """The order of yaml.v3: runs of digits by their number, letters after everything else."""
+    digits = False
+    for at in range(min(len(left), len(right))):
+        a, b = left[at], right[at]
+        if a == b:
+            digits = a.isdigit()
+            continue
+        if a.isalpha() and b.isalpha():
+            return -1 if a < b else 1
+        if a.isalpha() or b.isalpha():
+            return -1 if (a.isalpha() if digits else b.isalpha()) else 1
+        first, second = _run(left, at), _run(right, at)
+        if int(first or "0") != int(second or "0"):
+            return -1 if int(first or "0") < int(second or "0") else 1
+        if len(first) != len(second):
+            return -1 if len(first) < len(second) else 1
+        return -1 if a < b else 1
+    return len(left) - len(right)
+
+
+def _run(value: str, at: int) -> str:
+    """The ASCII digits from a place on, of which no more than 18 matter."""
+    match = re.compile(r"[0-9]{0,18}").match(value, at)
+    return match.group() if match is not None else ""
 
 
 def _one_line(value: Value, indent: int) -> str:
@@ -296,7 +328,6 @@ def _reads_otherwise(value: str) -> bool:
         value in _NULLS
         or value in _BOOLS
         or value in _OLD_BOOLS
-        or value == "<<"
         or any(pattern.fullmatch(value) for pattern in (_INT, _FLOAT, _SPECIAL, _TIME, _SIXTIES))
     )
 

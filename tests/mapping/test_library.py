@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hub.mapping import Context, EvaluationError, Message, ParseError, compile
-from hub.mapping.registry import REQUIRED, Param, functions, methods
+from hub.mapping.registry import functions, methods
 
 NAMES = Path(__file__).parents[3] / "shared/conformance/bloblang/names.jsonl"
 
@@ -240,8 +240,3 @@ def test_keys_sign_and_check() -> None:
 def test_a_counter_keeps_its_state_and_wraps() -> None:
     compiled = compile("root = counter(min: 2, max: 3)")
     assert [compiled.query(Message(b"{}")) for _ in range(4)] == [2, 3, 2, 3]
-
-
-def test_parameters_compare_their_defaults() -> None:
-    assert Param("a").default is REQUIRED
-    assert not Param("a").optional

@@ -7,12 +7,13 @@ import posixpath
 import re
 from contextlib import suppress
 from typing import Final
-from urllib.parse import quote, unquote_to_bytes
+from urllib.parse import quote
 
 from hub.mapping.reader import unquote
 from hub.mapping.receivers import as_array, as_string, as_text
 from hub.mapping.registry import Example, method
-from hub.mapping.values import EvaluationError, Value, go_quote, text, utf8, wrong_type
+from hub.mapping.urls import unescape_url
+from hub.mapping.values import EvaluationError, Value, go_quote, utf8, wrong_type
 
 CATEGORY: Final = "String Manipulation"
 
@@ -36,6 +37,8 @@ def _quote(target: Value) -> str:
 def _unquote(target: Value) -> str:
     literal = as_string(target)
     inside = literal[1:-1]
+    if literal == "''":
+        return ""
     if len(literal) > 1 and literal[0] == literal[-1]:
         if literal[0] == "`" and "`" not in inside:
             return inside.replace("\r", "")
@@ -114,17 +117,6 @@ def _unescape_url_query(target: Value) -> str:
 )
 def _unescape_url_path(target: Value) -> str:
     return unescape_url(as_string(target), plus=False)
-
-
-_BAD_ESCAPE: Final = re.compile(r"%(?![0-9A-Fa-f]{2}).{0,2}", re.DOTALL)
-
-
-def unescape_url(value: str, *, plus: bool) -> str:
-    """Percent escapes undone, or Go's error that shows the first that is none."""
-    bad = _BAD_ESCAPE.search(value)
-    if bad is not None:
-        raise EvaluationError(f"invalid URL escape {go_quote(bad.group())}")
-    return text(unquote_to_bytes(utf8(value.replace("+", " ") if plus else value)))
 
 
 @method(

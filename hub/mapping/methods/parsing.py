@@ -48,6 +48,8 @@ def _first_json(data: bytes) -> Value:
         # Whatever follows the first value is not looked at, as in the engine.
         given = data.decode("utf-8", "replace").lstrip(" \t\r\n")
         _, end = _SCANNER.raw_decode(given)
+        if given[end : end + 1] in (".", "e", "E") and given[end - 1].isdigit():
+            raise ValueError("a number that stops too soon")
         return decode(given[:end].encode())
     except (ValueError, RecordError, RecursionError) as error:
         why = json_fault(data) if data.strip(b" \t\r\n") else "EOF"
