@@ -64,7 +64,8 @@ class Edge:
 
 @dataclass(slots=True)
 class TaskStats:
-    """Everything that is counted of one task. `queue_bytes` is what waits between its two ends."""
+    """Everything that is counted of one task. `queue_bytes` is what waits between its two ends; `lag_records` is
+    asked when somebody looks."""
 
     name: str
     kind: Kind
@@ -77,7 +78,7 @@ class TaskStats:
     commits: int = 0
     queue_bytes: int = 0
     queue_bytes_max: int = 0
-    lag_records: int = 0
+    lag_records: Callable[[], int] = lambda: 0
     oldest_waiting_ts: float = 0.0
     latency: Latency = field(default_factory=Latency)
     edges: dict[str, Edge] = field(default_factory=dict)
@@ -167,7 +168,7 @@ _GAUGES: tuple[tuple[str, str, Callable[[TaskStats], float]], ...] = (
     ("hub_failed", "1 when the task has stopped for good.", lambda task: float(task.state == "failed")),
     ("hub_queue_bytes", "Bytes that wait inside the task.", lambda task: task.queue_bytes),
     ("hub_queue_bytes_max", "Limit of hub_queue_bytes.", lambda task: task.queue_bytes_max),
-    ("hub_lag_records", "Records in the log that the task has not committed.", lambda task: task.lag_records),
+    ("hub_lag_records", "Records in the log that the task has not committed.", lambda task: task.lag_records()),
     ("hub_lag_seconds", "Age of the oldest such record.", lambda task: task.lag_s),
 )
 _COUNTERS: tuple[tuple[str, str, Callable[[TaskStats], float]], ...] = (

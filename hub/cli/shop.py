@@ -63,7 +63,7 @@ class Written:
     rows: int = 0
 
 
-def create(connection: psycopg.Connection, rows: int = 100_000) -> int:  # type: ignore[type-arg]
+def create(connection: psycopg.Connection, rows: int = 100_000) -> int:
     """Make the tables with `rows` rows in all: a tenth customers, half orders, the rest items."""
     parts = {"customers": rows // 10, "orders": rows // 2, "items": rows - rows // 10 - rows // 2}
     connection.execute(SCHEMA)
@@ -75,7 +75,7 @@ def create(connection: psycopg.Connection, rows: int = 100_000) -> int:  # type:
 class Rush:
     """Random changes, one transaction a call, from a seed. Keys it makes start at `first`."""
 
-    def __init__(self, connection: psycopg.Connection, *, seed: int = 1, first: int = 10_000_000) -> None:  # type: ignore[type-arg]
+    def __init__(self, connection: psycopg.Connection, *, seed: int = 1, first: int = 10_000_000) -> None:
         self._connection = connection
         self._random = random.Random(seed)
         self._next = first

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import anyio
@@ -50,10 +50,12 @@ DRAIN_POLL_S = 0.02
 
 @dataclass(slots=True)
 class Chunk:
-    """What one read of the log became. `upto` is None inside a large transaction: nothing to commit yet."""
+    """What one read of the log became: `read` records in, `rows` records out. `upto` is None inside a large
+    transaction: nothing to commit yet."""
 
     outcome: Outcome
     upto: Cursor | None
+    read: int
     rows: int
     size: int
     oldest_ts: float
@@ -97,6 +99,9 @@ class Flow:
                 self._name, wanted=self._trees.wants, start=start, credit_bytes=CREDIT_BYTES
             )
             writing.reader = reader
+            backlog = Backlog(self._log, reader, self._trees.wants)
+            writing.backlog = backlog
+            self._stats.lag_records = backlog.records
             self._stats.state = "running"
             send, receive = anyio.create_memory_object_stream[Chunk](CHUNKS_AHEAD)
             async with anyio.create_task_group() as group:
@@ -130,7 +135,7 @@ class Flow:
                 if committed is None:
                     return
                 if not committed:
-                    await send.send(Chunk(Outcome(), reader.cursor, 0, 0, time.time()))
+                    await send.send(Chunk(Outcome(), reader.cursor, 0, 0, 0, time.time()))
                 for part in cut_after(committed, dead_upto.journals.get(self._log.journal)):
                     chunk = self._processed(part)
                     self._stats.queue_bytes += chunk.size
@@ -159,18 +164,46 @@ class Flow:
         last = committed[-1]
         upto = Cursor({self._log.journal: last.place}) if last.complete else None
         rows = sum(work.count for _, work in outcome.work if isinstance(work, Batch))
-        return Chunk(outcome, upto, rows, size, committed[0].ts_us / 1e6)
+        read = sum(item.count for piece in committed for item in piece.items if isinstance(item, Batch))
+        return Chunk(outcome, upto, read, rows, size, committed[0].ts_us / 1e6)
 
 
 NOWHERE = Place(0, 0)
 
 
+class Backlog:
+    """Records in the log that a reader's destination does not show yet.
+
+    An estimate, by the share of frames behind it, until the destination has caught up once; exact from then on.
+    """
+
+    def __init__(self, log: Log, reader: Reader, wanted: Callable[[str], bool]) -> None:
+        self._log = log
+        self._reader = reader
+        self._wanted = wanted
+        behind = reader.lag_frames / max(log.end.seq, 1)
+        self._consumed = round(self._appended() * (1 - behind))
+
+    def consumed(self, count: int) -> None:
+        """So many more are committed."""
+        self._consumed += count
+        if self._reader.lag_frames == 0 and self._reader.outstanding_bytes == 0:
+            self._consumed = self._appended()
+
+    def records(self) -> int:
+        return max(self._appended() - self._consumed, 0)
+
+    def _appended(self) -> int:
+        return sum(info.count for name, info in self._log.collections().items() if self._wanted(name))
+
+
 class Pending:
     """What the sink was given since the last commit. `upto` is None while no transaction has ended."""
 
-    __slots__ = ("last_size", "oldest_ts", "rows", "since", "size", "upto")
+    __slots__ = ("last_size", "oldest_ts", "read", "rows", "since", "size", "upto")
 
     def __init__(self) -> None:
+        self.read = 0
         self.rows = 0
         self.size = 0
         self.last_size = 0
@@ -181,6 +214,7 @@ class Pending:
     def add(self, chunk: Chunk) -> None:
         if chunk.size and not self.size:
             self.since = time.monotonic()
+        self.read += chunk.read
         self.rows += chunk.rows
         self.size += chunk.size
         self.last_size = chunk.size
@@ -209,6 +243,7 @@ class _Writing:
         own: bool,
     ) -> None:
         self.reader: Reader
+        self.backlog: Backlog
         self._task = task
         self._sink = sink
         self._log = log
@@ -298,6 +333,7 @@ class _Writing:
         now = time.time()
         for oldest_ts in done.oldest_ts:
             self._stats.latency.observe(max(now - oldest_ts, 0.0))
+        self.backlog.consumed(done.read)
         self._stats.commits += 1
         self._stats.oldest_waiting_ts = 0.0
         if self._control.rewind(self._task.name) is not None:

@@ -64,10 +64,10 @@ async def run(
     except HubError as error:
         events.error("stopped_by_error", reason=str(error))
     except BaseExceptionGroup as group:
-        error = worst(group)
-        if not isinstance(error, HubError):
+        gravest = worst(group)
+        if not isinstance(gravest, HubError):
             raise
-        events.error("stopped_by_error", reason=str(error))
+        events.error("stopped_by_error", reason=str(gravest))
     return EXIT_FAILED
 
 
