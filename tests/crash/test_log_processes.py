@@ -25,7 +25,8 @@ from typing import ClassVar
 import anyio
 import pytest
 
-from hub.log import Log, LogOptions
+from hub.control import Control
+from hub.log import Log, LogOptions, Retention
 from hub.record import Batch
 
 pytestmark = [pytest.mark.rig, pytest.mark.timeout(300)]
@@ -103,15 +104,18 @@ def numbers(path: Path, *, unsafe: bool = False) -> list[int]:
 
     async def read() -> list[int]:
         found: list[int] = []
-        options = LogOptions(segment_bytes=1 << 18, allow_unsafe_filesystem=unsafe)
-        async with Log.open(path, options) as log:
-            reader = log.reader("check")
-            while reader.lag_frames:
-                for committed in await reader.read():
-                    for item in committed.items:
-                        assert isinstance(item, Batch)
-                        found += [d["n"] for d in item.docs]
-                    reader.release(committed.size)
+        options = LogOptions(
+            segment_bytes=1 << 18, allow_unsafe_filesystem=unsafe, retention=Retention(age_s=None)
+        )
+        with Control(path / "control.db") as control:
+            async with Log.open(path, options, control=control) as log:
+                reader = log.reader("check")
+                while reader.lag_frames:
+                    for committed in await reader.read():
+                        for item in committed.items:
+                            assert isinstance(item, Batch)
+                            found += [d["n"] for d in item.docs]
+                        reader.release(committed.size)
         return found
 
     return anyio.run(read)
@@ -134,6 +138,25 @@ def test_no_acknowledged_transaction_is_lost_when_the_writer_is_killed(tmp_path:
         acked += writer.acked
         judge(tmp_path, acked)
     assert len(acked) > 100
+
+
+@pytest.mark.parametrize("by", ["kill", "power"])
+def test_nothing_is_lost_or_doubled_when_fragments_were_being_made(tmp_path: Path, by: str) -> None:
+    """Scenario 8: stopped while segments are taken apart, fragments merged and registered, segments unlinked."""
+    busy = {"fragments_after_s": 0.0, "keep_every_s": 0.01, "roll_after_s": 0.02}
+    with mounted(tmp_path, "ext4", 400) as where:
+        acked: list[int] = []
+        for _ in range(6 * SOAK):
+            writer = Writer(where / "data", busy)
+            assert writer.listen(20, until="ack")
+            writer.listen(random.uniform(0.05, 0.6))
+            if by == "kill":
+                writer.kill()
+            else:
+                cut_power(writer, where, tmp_path / "disk.img")
+            acked += writer.acked
+            judge(where / "data", acked)
+        assert list((where / "data" / "fragments").rglob("*.frag"))
 
 
 def test_a_second_writer_is_refused_naming_the_first(tmp_path: Path) -> None:
@@ -278,7 +301,7 @@ def test_a_full_disk_pauses_appends_and_they_go_on_when_there_is_room(tmp_path: 
     """Scenario 17, on a real small disk."""
     with mounted(tmp_path, "ext4", 24) as where:
         ballast = where / "ballast"
-        ballast.write_bytes(bytes(12 << 20))
+        ballast.write_bytes(bytes(16 << 20))
         writer = Writer(where / "data", {"segment_bytes": 1 << 20})
         assert writer.listen(60, until="full")
         writer.listen(0.3)

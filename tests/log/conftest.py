@@ -269,3 +269,8 @@ def tell_damage_stories() -> Callable[..., Damage]:
 @pytest.fixture
 def tell_power_stories() -> Callable[..., str | None]:
     return power_stories
+
+
+@pytest.fixture
+def power_story() -> type[PowerStory]:
+    return PowerStory
