@@ -171,17 +171,23 @@ class Calls(Emitter):
         return self._uncounted(node, declared, static, targets, first, listed)
 
     def _may_share(self, node: tree.Function | tree.Method) -> bool:
-        """True when a value may come into the result more than once: a variable, `root`, a lambda's value."""
-        return (
-            any(
-                isinstance(inner, tree.Variable | tree.Lambda)
-                or (isinstance(inner, tree.Field) and inner.base != "this")
-                for inner in tree.walk(node)
-            )
-            or self.deep
-        )
-
-    deep = False
+        """True when one value may come into the result more than once: a variable, `root`, what a lambda
+        closes over, or any computed target of a method that joins values."""
+        parts: list[Any] = [argument.value for argument in node.arguments]
+        own: set[str] = set()
+        if node.name.startswith("map_each"):
+            own = {part.name for part in parts if isinstance(part, tree.Lambda)}
+        elif isinstance(node, tree.Method):
+            parts.append(node.target)
+        closed = bool(own)
+        for part in parts:
+            for inner in tree.walk(part):
+                if isinstance(inner, tree.Variable):
+                    return True
+                outside = isinstance(inner, tree.Field) and inner.base not in own
+                if outside and (closed or inner.base != "this"):
+                    return True
+        return False
 
     def _uncounted(
         self,

@@ -6,6 +6,7 @@ from typing import Final
 
 from hub.mapping import tree
 from hub.mapping.emitter import Code, Emitter, Scope
+from hub.mapping.operators import TEXT_MAX
 from hub.mapping.tree import Query, annotation, literal_of
 
 _INT64: Final = "-9223372036854775808 <= {0} <= 9223372036854775807"
@@ -82,7 +83,8 @@ class Operators(Emitter):
         return Code(made, "bool")
 
     def _arithmetic(self, op: str, left_node: Query, right_node: Query, scope: Scope) -> Code:
-        left, right = self.kept(self.query(left_node, scope)), self.kept(self.query(right_node, scope))
+        left, right = self.query(left_node, scope), self.query(right_node, scope)
+        left, right = (self.named(code) if op == "+" else self.kept(code) for code in (left, right))
         a, b, made = left.text, right.text, self.temp()
         slow = {"+": "add", "-": "subtract", "*": "multiply", "/": "divide", "%": "modulo"}[op]
         handler = self._handler(left_node, right_node)
@@ -105,6 +107,11 @@ class Operators(Emitter):
                     else:
                         self.emit(f"if not {_INT64.format(made)}: {made} = {slow}({a}, {b})")
                 head = "elif"
+        if op == "+" and not any(known in ("int", "float") for known in kinds):
+            texts = " and ".join(f"type({text}) is str and {text}.isascii()" for text in (a, b))
+            with self.block(f"{head} {texts} and len({a}) + len({b}) <= {TEXT_MAX}:"):
+                self.emit(f"{made} = {a} + {b}")
+            head = "elif"
         if head == "if":
             self.guarded(f"{made} = {slow}({a}, {b})", handler)
         else:

@@ -99,9 +99,10 @@ def raw_document(value: Value) -> Any:
     if type(value) is str or type(value) is bytes:
         data = value.encode("utf-8", "surrogateescape") if isinstance(value, str) else value
         try:
-            return decode(data)
-        except DocumentError:
+            orjson.loads(data)
+        except ValueError:
             return data.decode("utf-8", "replace")
+        return decode(data)
     return value
 
 
