@@ -124,6 +124,16 @@ def with_omitted(change: Change, omitted: frozenset[str]) -> Change:
     return change._replace(metadata=metadata)
 
 
+def with_values(change: Change, values: Mapping[str, bytes]) -> Change:
+    """A change with fields that were asked for, each as its label and JSON."""
+    metadata = dict(change.metadata)
+    unchanged = [name for name in metadata.pop(cdc.UNCHANGED) if name not in values]
+    if unchanged:
+        metadata[cdc.UNCHANGED] = unchanged
+    line = b",".join([change.line[:-2], *values.values()]) + b"}\n" if values else change.line
+    return change._replace(line=line, metadata=metadata)
+
+
 def oversized_error(table: str, size: int, limit: int) -> FatalError:
     """What stops a capture that may not leave fields out."""
     return FatalError(

@@ -32,6 +32,8 @@ _SETTINGS = {
     "lock_timeout": "0",
     "idle_in_transaction_session_timeout": "0",
     "search_path": "pg_catalog",
+    # The little that hub writes must not wait for a standby.
+    "synchronous_commit": "local",
 }
 _WALSENDER_SETTINGS = {"wal_sender_timeout": "120s"}
 _KEEPALIVE = {

@@ -56,7 +56,7 @@ class Decoder:
 
     `row(message, start)` is the quick way for a whole tuple whose first column begins at `start`; it
     returns None when the tuple holds an unchanged value. `copied(cells)` is the quick way for the cells
-    of a COPY row. `document` is the way for any choice of columns. All end in a line feed.
+    of a COPY row. Both return None when a text is no UTF-8. `document` is the way for any choice of columns. All end in a line feed.
     """
 
     def __init__(self, columns: Sequence[RowColumn]) -> None:
@@ -66,7 +66,7 @@ class Decoder:
         self._converts: list[Convert] = [column.codec.function() for column in columns]
         namespace = _namespace(columns, self._labels)
         self.row: Callable[[bytes, int], bytes | None] = _compiled("row", _row_source(columns), namespace)
-        self.copied: Callable[[Sequence[bytes]], bytes] = _compiled(
+        self.copied: Callable[[Sequence[bytes]], bytes | None] = _compiled(
             "copied", _copied_source(columns), namespace
         )
 
@@ -80,6 +80,11 @@ class Decoder:
             elif not isinstance(cell, Unchanged):
                 parts.append(self._labels[index] + self._converts[index](cell))
         return b"{" + b",".join(parts) + b"}\n"
+
+    def field(self, name: str, cell: bytes) -> bytes:
+        """One field: its label and its JSON."""
+        index = self.names.index(name)
+        return self._labels[index] + self._converts[index](cell)
 
     def unchanged(self, cells: Sequence[Cell]) -> list[str]:
         """The names of the columns that were not sent."""
@@ -143,34 +148,38 @@ def _namespace(columns: Sequence[RowColumn], labels: Sequence[bytes]) -> dict[st
     return namespace
 
 
+_NOT_UTF8 = (" except UnicodeDecodeError:", "  return None")
+"""Only a SQL_ASCII database sends such bytes; the careful way replaces them."""
+
+
 def _row_source(columns: Sequence[RowColumn]) -> list[str]:
-    lines = ["def row(b, p):"]
+    lines = ["def row(b, p):", " try:"]
     for index, column in enumerate(columns):
+        length = "b[p+4]" if column.codec.is_short else "INT(b[p+1:p+5])"
         lines += [
-            " k = b[p]",
-            f" if k == {_TEXT}:",
-            "  e = p + 5 + INT(b[p+1:p+5])",
-            "  v = b[p+5:e]; p = e",
-            f"  c{index} = {column.codec.source}",
-            f" elif k == {_NULL}:",
-            f"  c{index} = NULL; p += 1",
-            " else:",
-            "  return None",
+            f"  if b[p] == {_TEXT}:",
+            f"   e = p + 5 + {length}",
+            "   v = b[p+5:e]; p = e",
+            f"   c{index} = {column.codec.source}",
+            f"  elif b[p] == {_NULL}:",
+            f"   c{index} = NULL; p += 1",
+            "  else:",
+            "   return None",
         ]
-    return [*lines, f" return TEMPLATE % ({_tuple(len(columns))})"]
+    return [*lines, f"  return TEMPLATE % ({_tuple(len(columns))})", *_NOT_UTF8]
 
 
 def _copied_source(columns: Sequence[RowColumn]) -> list[str]:
-    lines = ["def copied(cells):"]
+    lines = ["def copied(cells):", " try:"]
     if columns:
-        lines.append(f" {_tuple(len(columns))} = cells")
+        lines.append(f"  {_tuple(len(columns))} = cells")
     for index, column in enumerate(columns):
         source = column.codec.source
         if source == "v":
-            lines.append(f" if c{index} == NULL_MARK: c{index} = NULL")
+            lines.append(f"  if c{index} == NULL_MARK: c{index} = NULL")
         else:
-            lines += [f" v = c{index}", f" c{index} = NULL if v == NULL_MARK else ({source})"]
-    return [*lines, f" return TEMPLATE % ({_tuple(len(columns))})"]
+            lines += [f"  v = c{index}", f"  c{index} = NULL if v == NULL_MARK else ({source})"]
+    return [*lines, f"  return TEMPLATE % ({_tuple(len(columns))})", *_NOT_UTF8]
 
 
 def _tuple(count: int) -> str:

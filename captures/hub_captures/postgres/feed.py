@@ -22,6 +22,7 @@ from hub_captures.postgres.changes import (
     message_line,
     oversized_error,
     with_omitted,
+    with_values,
     without_largest,
 )
 from hub_captures.postgres.gathered import Gathered
@@ -55,15 +56,27 @@ class UnknownOrder(NamedTuple):
     key: Key
 
 
+class MissingValues(NamedTuple):
+    """The key of a row has changed, and large values that have not were not sent. A destination would have to
+    carry them over from the row under the old key; the source is asked instead."""
+
+    table: Gathered
+    key: Key
+    names: tuple[str, ...]
+
+
 class Signal(NamedTuple):
     """A message for the capture itself: somebody asked for something from SQL."""
 
     content: bytes
 
 
-Obstacle = UnknownRelation | UnknownOrder | Signal
+Obstacle = UnknownRelation | UnknownOrder | MissingValues | Signal
 
+OWN_PREFIX = "hub."
 SIGNAL_PREFIX = "hub.signal"
+MARK_PREFIX = "hub.mark"
+"""Written only to let an idle server flush its WAL."""
 
 
 class Feed:
@@ -81,11 +94,12 @@ class Feed:
         self.obstacle: Obstacle | None = None
         self.repeat: bytes | None = None
         """The message that met the obstacle and must be given again; None when it is done with."""
+        self.fetched: dict[str, bytes] | None = None
+        """The answer to `MissingValues`: fields with their JSON; empty when the row is gone by now."""
         self.hold = False
         self.bytes = 0
         """Bytes of messages since everything was last taken."""
         self.transactions = 0
-        self.records = 0
         self.undecided: set[int] = set()
         """Transactions that touched a table under copy since the last chunk."""
         self.spool = Spool()
@@ -99,12 +113,17 @@ class Feed:
         self._origin: str | None = None
         self._touched: list[Gathered] = []
         self._filled: list[Gathered] = []
-        self._handlers: dict[int, Callable[[bytes], bool | None]] = {
+        self._quick: dict[int, Callable[[bytes], bool | None]] = {
             ord("I"): self._insert,
             ord("U"): self._update,
             ord("D"): self._delete,
             ord("B"): self._begin,
             ord("C"): self._commit,
+        }
+        self.route = dict(self._quick)
+        """Where the reader brings messages of these kinds that are within the limit on a record, all others
+        go to `message`. Empty while a block of a streamed transaction is spooled."""
+        self._handlers = self._quick | {
             ord("R"): self._relation,
             ord("T"): self._truncate,
             ord("O"): self._on_origin,
@@ -120,6 +139,7 @@ class Feed:
         if self.spool.is_open:
             if b[HEADER] == _STREAM_STOP:
                 self.spool.stop()
+                self.route.update(self._quick)
             else:
                 self.spool.add(b, HEADER)
             return None
@@ -148,6 +168,7 @@ class Feed:
 
     def _stream_start(self, b: bytes) -> None:
         self.spool.start(int.from_bytes(b[26:30]))
+        self.route.clear()
 
     def _stream_abort(self, b: bytes) -> None:
         self.spool.abort(int.from_bytes(b[26:30]), int.from_bytes(b[30:34]))
@@ -225,7 +246,8 @@ class Feed:
         if table.handover is not None:
             return self._judge(b, table)
         line = table.row(b, _ROW)
-        assert line is not None
+        if line is None:
+            return self._judge(b, table)
         table.lines.append(line)
         table.ops.append(CREATE)
         table.lsns.append(b[1:9])
@@ -281,6 +303,17 @@ class Feed:
                 return True
             self.undecided.add(xid)
             changes = [change for change, keep in zip(changes, kept, strict=True) if keep]
+        if missing := next(
+            (c for c in changes if cdc.KEY_CHANGE in c.metadata and cdc.UNCHANGED in c.metadata), None
+        ):
+            if self.fetched is None:
+                names = tuple(missing.metadata[cdc.UNCHANGED])
+                self.obstacle, self.repeat = MissingValues(table, missing.key, names), b
+                return True
+            changes = [
+                with_values(change, self.fetched) if change is missing else change for change in changes
+            ]
+            self.fetched = None
         for change in changes:
             table.add(change.op, change.line, b[1:9], change.metadata)
         if changes and not table.is_touched:
@@ -333,7 +366,7 @@ class Feed:
         found = pgoutput.message(b)
         table = self._messages
         alone = self.begin is None
-        if table is not None and found.prefix != SIGNAL_PREFIX:
+        if table is not None and not found.prefix.startswith(OWN_PREFIX):
             if alone:
                 self.begin = Begin(
                     found.lsn, int.from_bytes(b[17:25], signed=True) // 1000 + 946_684_800_000, 0

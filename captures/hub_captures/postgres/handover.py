@@ -14,6 +14,7 @@ all transactions judged so far (`must_see`). Watermarks and LSN fences lose rows
 
 from __future__ import annotations
 
+import contextlib
 from bisect import bisect_left
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -88,7 +89,8 @@ class HandOver:
         if not self._bounds:
             return 0
         if self._sorted is not None and self._sort_key is not None:
-            return bisect_left(self._sorted, self._sort_key(key))
+            with contextlib.suppress(Incomparable):
+                return bisect_left(self._sorted, self._sort_key(key))
         if key in self._learned:
             return self._learned[key]
         raise Incomparable

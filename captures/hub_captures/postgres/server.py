@@ -26,6 +26,7 @@ class Identity(NamedTuple):
     timeline: int
     database_oid: int
     database: str
+    is_standby: bool
 
 
 class Slot(msgspec.Struct, frozen=True):
@@ -58,12 +59,12 @@ class Publication(NamedTuple):
 async def identify(query: Connection, wire: Connection) -> Identity:
     """Ask who the server is."""
     (found,) = await replication_command(wire, "identifying the server", "IDENTIFY_SYSTEM")
-    ((oid, database),) = await rows(
+    ((oid, database, standby),) = await rows(
         query,
         "identifying the database",
-        "select oid::bigint, datname from pg_database where datname = current_database()",
+        "select oid::bigint, datname, pg_is_in_recovery() from pg_database where datname = current_database()",
     )
-    return Identity(str(found["systemid"]), int(str(found["timeline"])), oid, database)
+    return Identity(str(found["systemid"]), int(str(found["timeline"])), oid, database, standby)
 
 
 _SLOT = """

@@ -21,12 +21,12 @@ from hub.schema import CollectionSchema, describe
 from hub.schema.types import BYTES, STRING
 from hub_captures.postgres.capture import PostgresCapture
 from hub_captures.postgres.catalog import Table, load_types
-from hub_captures.postgres.connection import Connection, rows
+from hub_captures.postgres.connection import Connection, quoted, rows
 from hub_captures.postgres.copier import Copier
 from hub_captures.postgres.decoder import Decoder
-from hub_captures.postgres.feed import Feed, Signal, UnknownOrder, UnknownRelation
+from hub_captures.postgres.feed import Feed, MissingValues, Signal, UnknownOrder, UnknownRelation
 from hub_captures.postgres.gathered import Gathered
-from hub_captures.postgres.keys import rank_query, sort_key
+from hub_captures.postgres.keys import rank_query, row_of, sort_key, values_of
 from hub_captures.postgres.layout import ColumnOf, Layout, layout
 from hub_captures.postgres.pgoutput import Relation, keepalive
 from hub_captures.postgres.position import Key, PostgresPosition, lsn_text
@@ -40,11 +40,15 @@ from hub_captures.postgres.wire import ChangeStream
 
 FEEDBACK_POLL_S = 0.5
 """How soon the server hears that more is durable."""
+COPY_STATUS_S = 1.0
+"""How often the server is asked where it stands while a copy waits for the stream, or more is durable."""
 IDLE_POSITION_S = 10.0
 IDLE_POSITION_BYTES = 1 << 20
 """While nothing is captured, the position is moved on after so long or so much WAL of others."""
 REPLAY_BYTES = 1 << 20
 """So much of a spooled transaction is handled before others get a turn."""
+MARK_S = 1.0
+"""How often an idle server is made to flush while a copy waits for it."""
 STREAM_IDLE_S = 0.004
 """A stream that brings nothing for so long gives its turn to the copy."""
 WATCHDOG_S = 60.0
@@ -87,7 +91,9 @@ class Session:
         self._publication = prepared.publication
         self._slot = prepared.slot
         self._types: dict[int, PgType] = {}
-        self._upkeep = Upkeep(capture, out, query, self._tables, self._types)
+        self._upkeep = Upkeep(
+            capture, out, query, self._tables, self._types, is_standby=prepared.identity.is_standby
+        )
         self._copier = Copier(capture, out, copying, self._types)
         self._layouts: dict[tuple[object, ...], Layout] = {}
         self._described: dict[str, CollectionSchema] = {}
@@ -108,10 +114,13 @@ class Session:
         self._turn_ends_at = 0.0
         self._is_backlogged = False
         self._refresh_due = True
+        self._marked_at = 0.0
 
     async def run(self, wire: Connection) -> None:
         """Start the stream and keep at it."""
-        self._stream = ChangeStream(wire, self._take, self._after)
+        self._stream = ChangeStream(
+            wire, self._feed.route, self._take, self._after, routed_bytes_max=self._capture.max_record
+        )
         try:
             await self._stream.start(self._start_command())
             async with anyio.create_task_group() as group:
@@ -256,7 +265,13 @@ class Session:
         lsn = max(self._idle_lsn, self._feed.lsn)
         if self._feed.begin is not None or self._feed.has_committed:
             return
-        settles = any(t.handover and t.handover.may_settle(lsn) for t in self._tables.copying())
+        complete = [t.handover for t in self._tables.copying() if t.handover and t.handover.is_complete]
+        settles = any(handover.may_settle(lsn) for handover in complete)
+        now = time.monotonic()
+        if complete and not settles and now - self._marked_at > MARK_S:
+            self._marked_at = now
+            await self._upkeep.mark()
+            return
         moved = lsn - self._sent_lsn
         if (
             settles
@@ -349,6 +364,8 @@ class Session:
                 await self._place(relation)
             case UnknownOrder(table, key):
                 await self._rank(table, key)
+            case MissingValues(table, key, names):
+                await self._fetch(table, key, names)
             case Signal(content):
                 await self._upkeep.signal(content)
                 self._hand_over()
@@ -366,6 +383,29 @@ class Session:
         query = rank_query(tracked.table, key, handover.bounds())
         ((rank,),) = await rows(self._query, "comparing keys", query)
         handover.learn(key, rank)
+
+    async def _fetch(self, table: Gathered, key: Key, names: Sequence[str]) -> None:
+        """The present values of some fields. A later change of the row comes in the stream and corrects them."""
+        self._feed.fetched = {}
+        tracked = self._tables.by_oid.get(table.relation.oid)
+        if tracked is None or tracked.table is None or not table.key_indexes:
+            return
+        there = {column.name for column in tracked.table.columns}
+        wanted = [name for name in names if name in there]
+        if not wanted:
+            return
+        # Not a cast to text, which is another form for some types; and a value that was too large to send is no null.
+        columns = ", ".join([f"format('%s', {quoted(name)})" for name in wanted])
+        where = f"{row_of(tracked.table.key)} = {values_of(key)}"
+        found = await rows(
+            self._query, "fetching large values", f"select {columns} from {tracked.table.sql} where {where}"
+        )
+        for row in found:
+            cells = zip(wanted, row, strict=True)
+            self._feed.fetched = {
+                name: table.decoder.field(name, None if value is None else value.encode())
+                for name, value in cells
+            }
 
     async def _place(self, relation: Relation) -> None:
         """Rows of a relation will follow: find out what they mean, and where they go."""
@@ -425,11 +465,8 @@ class Session:
             now = time.monotonic()
             durable = self._out.durable.lsn if self._out.durable is not None else 0
             waits = any(t.handover and t.handover.is_complete for t in self._tables.copying())
-            interval = (
-                1.0
-                if (durable != told and self._feed.lsn == durable) or waits
-                else self._capture.status_interval
-            )
+            is_behind = waits or (durable != told and self._feed.lsn == durable)
+            interval = COPY_STATUS_S if is_behind else self._capture.status_interval
             if self._reply_wanted or now - told_at >= interval:
                 self._reply_wanted = False
                 received = max(self._feed.lsn, self._idle_lsn, durable)

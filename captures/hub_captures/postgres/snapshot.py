@@ -63,7 +63,7 @@ class Rows:
             elif quote in row:
                 line = self._layout.decoder.document(copied_cells(row))
             else:
-                line = copied(row[:-1].split(delimiter))
+                line = copied(row[:-1].split(delimiter)) or self._layout.decoder.document(copied_cells(row))
             lines.append(line)
             size += len(line)
         self.bytes += size

@@ -85,9 +85,13 @@ class Codec(NamedTuple):
     names: Mapping[str, Any] = {}
     is_bare: bool = False
     """True when the text form is a JSON number as it is."""
+    is_short: bool = False
+    """True when the text form never has more than 255 bytes, so that one byte tells its length."""
 
     def function(self) -> Convert:
-        """The conversion as a callable."""
+        """The conversion as a callable, which takes any bytes for text."""
+        if self.source == _TEXT:
+            return literals.text
         made: Convert = eval(f"lambda v: {self.source}", {**NAMESPACE, **self.names})
         return made
 
@@ -106,7 +110,6 @@ def _geometry(value: bytes) -> bytes:
 
 
 NAMESPACE: Mapping[str, Any] = {
-    "TEXT": literals.text,
     "DUMPS": orjson.dumps,
     "BOOL": {b"t": b"true", b"f": b"false"},
     "FLOAT": {b"NaN": b'"NaN"', b"Infinity": b'"Infinity"', b"-Infinity": b'"-Infinity"'}.get,
@@ -120,29 +123,35 @@ NAMESPACE: Mapping[str, Any] = {
 
 _BARE = "v"
 _QUOTED = "b'\"' + v + b'\"'"
-_TEXT = "TEXT(v)"
+_TEXT = "DUMPS(v.decode())"
 _FLOAT = "FLOAT(v, v)"
 
 _BUILT_IN: dict[str, Codec] = {
-    "int2": Codec(INT16, _BARE, is_bare=True),
-    "int4": Codec(INT32, _BARE, is_bare=True),
-    "int8": Codec(INT64, _BARE, is_bare=True),
-    "oid": Codec(INT64, _BARE, is_bare=True),
-    "xid": Codec(INT64, _BARE, is_bare=True),
-    "cid": Codec(INT64, _BARE, is_bare=True),
+    "int2": Codec(INT16, _BARE, is_bare=True, is_short=True),
+    "int4": Codec(INT32, _BARE, is_bare=True, is_short=True),
+    "int8": Codec(INT64, _BARE, is_bare=True, is_short=True),
+    "oid": Codec(INT64, _BARE, is_bare=True, is_short=True),
+    "xid": Codec(INT64, _BARE, is_bare=True, is_short=True),
+    "cid": Codec(INT64, _BARE, is_bare=True, is_short=True),
     "numeric": Codec(DECIMAL, _QUOTED),
-    "money": Codec(ColumnType("decimal", precision=19, scale=2), "b'\"' + v.translate(None, b'$,') + b'\"'"),
-    "float4": Codec(FLOAT32, _FLOAT),
-    "float8": Codec(FLOAT64, _FLOAT),
-    "bool": Codec(BOOLEAN, "BOOL[v]"),
+    "money": Codec(
+        ColumnType("decimal", precision=19, scale=2),
+        "b'\"' + v.translate(None, b'$,') + b'\"'",
+        is_short=True,
+    ),
+    "float4": Codec(FLOAT32, _FLOAT, is_short=True),
+    "float8": Codec(FLOAT64, _FLOAT, is_short=True),
+    "bool": Codec(BOOLEAN, "BOOL[v]", is_short=True),
     "bytea": Codec(BYTES, "BYTES(v)"),
-    "date": Codec(DATE, _QUOTED),
-    "timestamp": Codec(TIMESTAMP, "b'\"' + v.replace(b' ', b'T', 1) + b'\"'"),
-    "timestamptz": Codec(TIMESTAMPTZ, "b'\"' + v.replace(b' ', b'T', 1).replace(b'+00', b'Z') + b'\"'"),
-    "time": Codec(TIME, _QUOTED),
-    "timetz": Codec(TIMETZ, _QUOTED),
-    "interval": Codec(INTERVAL, _QUOTED),
-    "uuid": Codec(UUID, _QUOTED),
+    "date": Codec(DATE, _QUOTED, is_short=True),
+    "timestamp": Codec(TIMESTAMP, "b'\"' + v.replace(b' ', b'T', 1) + b'\"'", is_short=True),
+    "timestamptz": Codec(
+        TIMESTAMPTZ, "b'\"' + v.replace(b' ', b'T', 1).replace(b'+00', b'Z') + b'\"'", is_short=True
+    ),
+    "time": Codec(TIME, _QUOTED, is_short=True),
+    "timetz": Codec(TIMETZ, _QUOTED, is_short=True),
+    "interval": Codec(INTERVAL, _QUOTED, is_short=True),
+    "uuid": Codec(UUID, _QUOTED, is_short=True),
     "json": Codec(JSON, "JSON(v) if b'\\n' in v or b'\\r' in v else v"),
     "jsonb": Codec(JSON, _BARE),
 }
@@ -206,7 +215,8 @@ def _modified(name: str, modifier: int) -> Codec:
     if name == "numeric" and modifier >= 4:
         precision, scale = (modifier - 4) >> 16 & 0xFFFF, (((modifier - 4) & 0x7FF) ^ 1024) - 1024
         if 0 <= scale <= precision:
-            return Codec(ColumnType("decimal", precision=precision, scale=scale), _QUOTED)
+            is_short = precision < 250
+            return Codec(ColumnType("decimal", precision=precision, scale=scale), _QUOTED, is_short=is_short)
     if name in ("varchar", "bpchar") and modifier >= 4:
         return Codec(ColumnType("string", length=modifier - 4), _TEXT)
     return _BUILT_IN.get(name, _FALLBACK)

@@ -15,6 +15,7 @@ from hub_captures.postgres import catalog, server
 from hub_captures.postgres.capture import PostgresCapture
 from hub_captures.postgres.catalog import Table, load_types, name_crc
 from hub_captures.postgres.connection import Connection, rows
+from hub_captures.postgres.feed import MARK_PREFIX
 from hub_captures.postgres.pgoutput import Relation
 from hub_captures.postgres.position import Copying, PostgresPosition
 from hub_captures.postgres.server import Member
@@ -32,6 +33,8 @@ class Upkeep:
         query: Connection,
         tables: Tables,
         types: dict[int, PgType],
+        *,
+        is_standby: bool,
     ) -> None:
         self._capture = capture
         self._out = out
@@ -40,6 +43,7 @@ class Upkeep:
         self._types = types
         self._publication = capture.publication_name(out.task)
         self._gone_at: dict[int, int] = {}
+        self._is_standby = is_standby
 
     async def refresh(self, lsn: int) -> list[int]:
         """Compare with the catalog: take up new tables, read rewritten ones again, forget those that are gone
@@ -164,6 +168,14 @@ class Upkeep:
                 self._out.notice("rows are read again", table=tracked.table.full_name, where=where)
                 count += 1
         return count
+
+    async def mark(self) -> None:
+        """Let the server flush its WAL. What is no commit (hint bits that the reading of a copy has set) else
+        waits for the next one, and an idle stream would never be seen to pass a fence behind it."""
+        if not self._is_standby:
+            await rows(
+                self._query, "writing a mark", f"select pg_logical_emit_message(true, '{MARK_PREFIX}', '')"
+            )
 
     async def gauges(self, slot_name: str) -> None:
         """What the server says of the slot."""

@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import anyio
 import anyio.lowlevel
@@ -25,9 +25,8 @@ from hub_captures.postgres.connection import Connection, error_of
 NAP_S = 0.002
 NAP_BELOW_BYTES = 8192
 """A wake-up that brought less than this is followed by a nap."""
-CALLBACK_BYTES_MAX = 256 * 1024
+CALLBACK_BYTES_MAX = 128 * 1024
 """One callback handles about so much, some milliseconds of work, and lets the loop go on."""
-_MESSAGE_COST = 200
 _EPOCH_2000_S = 946_684_800
 
 Take = Callable[[bytes], bool | None]
@@ -35,19 +34,30 @@ Take = Callable[[bytes], bool | None]
 
 
 class ChangeStream:
-    """The stream of a replication slot. Messages are given to `take` from a callback of the event loop.
+    """The stream of a replication slot. Messages are handed on from a callback of the event loop.
 
-    `after` is called after each callback that brought something. When `take` returned True the stream is
+    `route` takes changes of up to `routed_bytes_max` by their kind, without a detour; all else goes to `take`.
+    `after` is called after each callback that brought something. When a taker returned True the stream is
     paused until `resume`. `failure` is set when the stream has ended, and `after` is called once more.
     """
 
-    def __init__(self, connection: Connection, take: Take, after: Callable[[int], None]) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        route: Mapping[int, Take],
+        take: Take,
+        after: Callable[[int], None],
+        *,
+        routed_bytes_max: int,
+    ) -> None:
         self.failure: Exception | None = None
         self.is_paused = True
         self.received_at = time.monotonic()
         self.bytes = 0
         self.wake_ups = 0
         self._pgconn = connection.pgconn
+        self._route = route
+        self._routed_bytes_max = routed_bytes_max
         self._take = take
         self._after = after
         self._fd = self._pgconn.socket
@@ -120,18 +130,19 @@ class ChangeStream:
         if self.is_paused:
             return
         self.wake_ups += 1
-        consume, get, take = self._pgconn.consume_input, self._pgconn.get_copy_data, self._take
-        got, budget = 0, CALLBACK_BYTES_MAX
+        consume, get = self._pgconn.consume_input, self._pgconn.get_copy_data
+        find, take, most = self._route.get, self._take, self._routed_bytes_max
+        got = 0
         is_stopped = has_read = False
         try:
-            while budget > 0:
+            while got < CALLBACK_BYTES_MAX:
                 before = got
                 while True:
                     size, view = get(1)
                     if size > 0:
                         got += size
-                        budget -= size + _MESSAGE_COST
-                        if take(bytes(view)):
+                        b = bytes(view)
+                        if (find(b[25], take) if 25 < size <= most else take)(b):
                             is_stopped = True
                             break
                     elif size == 0:
@@ -154,7 +165,7 @@ class ChangeStream:
             self.received_at = time.monotonic()
         if is_stopped:
             self.pause()
-        elif budget <= 0:
+        elif got >= CALLBACK_BYTES_MAX:
             self._timer = self._loop.call_soon(self._ready)
         elif self._naps and got < NAP_BELOW_BYTES:
             self._listen(False)
@@ -243,7 +254,7 @@ class CopyOut:
             if size <= 0:
                 return size < 0
             found.append(bytes(view))
-            budget -= size + _MESSAGE_COST
+            budget -= size
         return False
 
     async def cancel(self) -> None:

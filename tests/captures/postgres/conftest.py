@@ -14,7 +14,7 @@ import pytest
 from hub.options import Secret
 from hub.testing.outlet import MemoryOutlet, Record, Replica
 from hub.testing.postgres import PostgresServer, temporary_database
-from hub_captures.postgres import PostgresCapture
+from hub_captures.postgres import PostgresCapture, session
 from hub_captures.postgres.position import PostgresPosition
 
 Out = MemoryOutlet[PostgresPosition]
@@ -110,7 +110,14 @@ class Source:
 
 
 @pytest.fixture
-def source(postgres_server: PostgresServer) -> Iterator[Source]:
+def source(postgres_server: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Source]:
+    for waits, seconds in {
+        "FEEDBACK_POLL_S": 0.05,
+        "COPY_STATUS_S": 0.1,
+        "MARK_S": 0.1,
+        "IDLE_POSITION_S": 0.5,
+    }.items():
+        monkeypatch.setattr(session, waits, seconds)
     name = f"shop_{next(_numbers)}"
     with temporary_database(postgres_server, name) as dsn:
         with psycopg.connect(dsn, autocommit=True) as connection:
