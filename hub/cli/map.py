@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -87,9 +87,19 @@ def command(
     metadata = dict(_pairs(with_meta))
     failed = 0
     output = sys.stdout.buffer
+    plain = not (raw or meta or pretty)
     try:
         for numbers, lines in chunks(sys.stdin.buffer):
-            results = (one_by_one if raw else batched)(compiled, lines, metadata)
+            if raw:
+                results = one_by_one(compiled, lines, metadata)
+            else:
+                batch = Batch.of_lines("stdin", lines, shared=metadata)
+                mapped, indexes = compiled.run_indexed(batch)
+                if plain and not mapped.errors:
+                    output.write(mapped.ndjson)
+                    output.flush()
+                    continue
+                results = batched(mapped, indexes, meta=meta)
             failed += _write(output, numbers, results, pretty=pretty, meta=meta, raw=raw)
             output.flush()
     except BrokenPipeError:
@@ -135,16 +145,16 @@ Result = tuple[int, Any, Mapping[str, Any]] | tuple[int, RecordError]
 """The index of a line with its document and metadata, or with why it failed. Dropped records have none."""
 
 
-def batched(compiled: Compiled, lines: list[bytes], metadata: Mapping[str, str]) -> list[Result]:
-    """JSON lines mapped as one batch. The document is JSON text."""
-    batch = Batch.of_lines("stdin", lines, shared=metadata)
-    mapped, indexes = compiled.run_indexed(batch)
+def batched(mapped: Batch, indexes: Sequence[int], *, meta: bool) -> list[Result]:
+    """The records of a mapped batch one by one, with the index each had. The document is JSON text."""
     errors = mapped.errors or {}
     out: list[Result] = []
     for place, line in enumerate(mapped.lines()):
         error = errors.get(place)
-        index = indexes[place]
-        out.append((index, line, mapped.metadata(place)) if error is None else (index, error))
+        if error is not None:
+            out.append((indexes[place], error))
+        else:
+            out.append((indexes[place], line, mapped.metadata(place) if meta else {}))
     return out
 
 
