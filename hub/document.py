@@ -148,19 +148,25 @@ def decode(text: bytes) -> Any:
 
 def decode_lines(ndjson: bytes) -> list[Any]:
     """JSON lines to values. Raises DocumentError for the first line that is no document."""
-    try:
-        docs: list[Any] = _DECODER.decode_lines(ndjson)
-        if _prints_again(docs, ndjson) or not _PERHAPS_LOST.search(ndjson):
-            return docs
-    except (msgspec.MsgspecError, RecursionError, ValueError):
-        pass
-    return [_decode_line(line, index) for index, line in enumerate(ndjson.split(b"\n")) if line]
+    if b'": ' not in ndjson[:200]:
+        try:
+            docs: list[Any] = _DECODER.decode_lines(ndjson)
+            if _prints_again(docs, ndjson):
+                return docs
+        except (msgspec.MsgspecError, RecursionError, ValueError):
+            pass
+    lines = [line for line in ndjson.split(b"\n") if line]
+    if not _PERHAPS_LOST.search(ndjson):
+        try:
+            return list(map(orjson.loads, lines))
+        except ValueError:
+            pass
+    return [_decode_line(line, index) for index, line in enumerate(lines)]
 
 
 def _prints_again(docs: list[Any], ndjson: bytes) -> bool:
-    """True when the values print as the very text they were read from: then nothing was lost."""
-    if b'": ' in ndjson[:200]:
-        return False
+    """True when the values print as the very text they were read from: then no number lost its text, and
+    every line was one value."""
     try:
         printed = orjson.dumps(docs)
     except TypeError:
