@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from hub.document import DocumentError, decode
+from hub.document import DocumentError
 from hub.errors import RecordError
 from hub.mapping import analysis, generate, lints, parse
 from hub.mapping import tree as trees
@@ -27,7 +27,7 @@ from hub.mapping.output import rebuilt
 from hub.mapping.parse import NO_IMPORTS, Importer
 from hub.mapping.reader import ParseError
 from hub.mapping.runtime import field_text, prefixed
-from hub.mapping.state import Message, Messages, OneValue, Records, State, Unparsed
+from hub.mapping.state import Message, Messages, OneValue, Records, State, Unparsed, parsed
 from hub.mapping.values import DELETE, NOTHING, EvaluationError, NoContext, Value
 from hub.record import Batch
 
@@ -316,12 +316,5 @@ def _documents(batch: Batch) -> tuple[Sequence[Any], list[int]]:
         return batch.docs, []
     except DocumentError:
         pass
-    docs: list[Any] = []
-    unparsed = []
-    for index, line in enumerate(batch.lines()):
-        try:
-            docs.append(decode(line))
-        except DocumentError as error:
-            docs.append(Unparsed(error.reason))
-            unparsed.append(index)
-    return docs, unparsed
+    docs = [parsed(line) for line in batch.lines()]
+    return docs, [index for index, doc in enumerate(docs) if type(doc) is Unparsed]

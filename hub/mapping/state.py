@@ -35,6 +35,15 @@ class Unparsed:
     why: str
 
 
+def parsed(content: bytes) -> Any:
+    """The document that a message's content is, or why it is none, in the engine's words."""
+    try:
+        return decode(content)
+    except DocumentError as error:
+        fault = json_fault(content) if content else "message is empty"
+        return Unparsed(fault or error.reason)
+
+
 class State:
     """The records of one run. Indexes may be negative or out of range, as `from` gives them."""
 
@@ -129,12 +138,7 @@ class Messages(State):
 
     def document(self, index: int) -> Any:
         if index not in self.documents:
-            content = self.messages[index].content
-            try:
-                self.documents[index] = decode(content)
-            except DocumentError as error:
-                fault = json_fault(content) if content else "message is empty"
-                self.documents[index] = Unparsed(fault or error.reason)
+            self.documents[index] = parsed(self.messages[index].content)
         return self.documents[index]
 
     def metadata(self, index: int) -> dict[str, Value]:
