@@ -8,7 +8,9 @@ document is a string of type `json.Number`. All of it follows the documented beh
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final
 
 from hub.mapping.gotime import format_layout
@@ -49,7 +51,36 @@ class _Flags:
 
 def sprintf(layout: str, arguments: Sequence[Value]) -> str:
     """The layout with its verbs replaced by the arguments."""
+    plain = _plain(layout)
+    if plain is not None and len(plain[1]) == len(arguments):
+        found = _joined(plain[0], plain[1], arguments)
+        if found is not None:
+            return found
     return _Printing(layout, arguments).run()
+
+
+@lru_cache(maxsize=512)
+def _plain(layout: str) -> tuple[list[str], list[str]] | None:
+    """The literals and verbs of a layout that has only `%v`, `%s` and `%d`: most of them."""
+    pieces = re.split("%([vsd])", layout)
+    return None if any("%" in literal for literal in pieces[::2]) else (pieces[::2], pieces[1::2])
+
+
+def _joined(literals: Sequence[str], verbs: Sequence[str], arguments: Sequence[Value]) -> str | None:
+    """The text when every verb fits its argument, else None."""
+    out = [literals[0]]
+    for verb, argument, literal in zip(verbs, arguments, literals[1:], strict=True):
+        kind = type(argument)
+        if kind is str and verb != "d":
+            out.append(argument)
+        elif kind is int and verb != "s":
+            out.append(str(argument))
+        elif kind is Number and verb != "d":
+            out.append(argument.text)
+        else:
+            return None
+        out.append(literal)
+    return "".join(out)
 
 
 class _Printing:

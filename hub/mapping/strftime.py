@@ -10,9 +10,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from datetime import UTC, timedelta, timezone, tzinfo
+from functools import lru_cache
 from typing import Final
 
-from hub.mapping.gotime import MONTHS, WEEKDAYS, instant
+from hub.mapping.gotime import MONTHS, WEEKDAYS, chunks, format_layout, instant
 from hub.mapping.timestamp import Civil, Timestamp, civil_from_days, days_from_civil
 from hub.mapping.values import EvaluationError, go_quote, text, utf8
 
@@ -81,7 +82,48 @@ def iso_week(civil: Civil) -> tuple[int, int]:
 
 def strftime(layout: str, moment: Timestamp) -> str:
     """A timestamp printed by a format."""
+    plain = _as_layout(layout)
+    if plain is not None:
+        return format_layout(plain, moment)
     return _print(layout, moment.civil(), moment, upper=False)
+
+
+_AS_LAYOUT: Final = {
+    "Y": "2006",
+    "m": "01",
+    "d": "02",
+    "e": "_2",
+    "H": "15",
+    "M": "04",
+    "S": "05",
+    "j": "002",
+}
+_SAFE: Final = frozenset("-/: ,T")
+
+
+@lru_cache(maxsize=512)
+def _as_layout(layout: str) -> str | None:
+    """A format of plain numbers as a Go layout, which prints several times as fast; None for all others."""
+    out: list[str] = []
+    verbs: list[str] = []
+    at = 0
+    while at < len(layout):
+        char = layout[at]
+        if char == "%":
+            at += 1
+            element = _AS_LAYOUT.get(layout[at : at + 1])
+            if element is None:
+                return None
+            out.append(element)
+            verbs.append(element)
+        elif char in _SAFE:
+            out.append(char)
+        else:
+            return None
+        at += 1
+    found = "".join(out)
+    # Neighbours may read as one other element: `-` before `07` cannot come up here, `_2` before `006` could.
+    return found if [element for _, element in chunks(found) if element] == verbs else None
 
 
 def _print(layout: str, civil: Civil, moment: Timestamp, *, upper: bool) -> str:

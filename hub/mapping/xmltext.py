@@ -7,9 +7,9 @@ are read all the same, as people have them.
 from __future__ import annotations
 
 import re
+from html import escape
 from typing import Any, Final
 from xml.parsers import expat
-from xml.sax.saxutils import escape
 
 from hub.mapping.gojson import scalar_text
 from hub.mapping.limits import OUTPUT_BYTES_MAX, check_bytes, check_depth
@@ -139,4 +139,6 @@ class _Writing:
 
 
 def _escaped(value: Value) -> str:
-    return "" if value is None else escape(scalar_text(value), {'"': "&quot;", "'": "&apos;"})
+    if value is None:
+        return ""
+    return escape(scalar_text(value), quote=False).replace('"', "&quot;").replace("'", "&apos;")
