@@ -39,9 +39,6 @@ the next read takes all of it at once."""
 CREDIT_BYTES = 16 << 20
 """What a reader may have handed out that is not written to the sink yet."""
 
-HOLD_EVERY_S = 1.0
-"""How often the hold of a destination that keeps its own cursor is moved."""
-
 IDLE_COMMIT_S = 5.0
 """How often the cursor is committed while nothing of what passes in the log is for this destination."""
 
@@ -256,7 +253,6 @@ class _Writing:
         self.dead_upto = Cursor.decode(stored) if stored else Cursor.START
         self._dead: list[Batch] = []
         self._pending = Pending()
-        self._held_at = 0.0
 
     async def run(self, receive: MemoryObjectReceiveStream[Chunk]) -> None:
         async with receive:
@@ -340,9 +336,7 @@ class _Writing:
             await self._control.rewound(self._task.name)
         if not self._own:
             await self._control.set_cursor(self._task.name, upto)
-        if not self._own or time.monotonic() - self._held_at > HOLD_EVERY_S:
-            self._held_at = time.monotonic()
-            await self._control.hold(self._task.name, upto)
+        await self._control.hold(self._task.name, upto)
 
     async def _keep_dead_letters(self, upto: Cursor) -> None:
         """Into the log, with the cursor as their position: replayed after a crash they are not kept twice."""
