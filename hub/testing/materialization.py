@@ -165,6 +165,8 @@ class _Run:
             assert self._done in (before, upto), f"half a commit: {before} → {upto} is at {self._done}"
             return None
         await self._sink.commit(cursor_at(upto))
+        if accident < 0.4:
+            await self._sink.commit(cursor_at(upto))
         self._done = upto
         return None
 

@@ -13,7 +13,8 @@ the merge does not.
 from __future__ import annotations
 
 import contextlib
-import re
+import math
+import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from functools import cache, cached_property
@@ -28,42 +29,34 @@ from msgspec import Meta
 
 from hub.capture import Finding
 from hub.errors import FatalError, TransientError
-from hub.materialization import BindingSpec, Delivery, Materialization
+from hub.materialization import Binding, BindingSpec, Delivery, Materialization
 from hub.record import TaskName
-from hub.schema import ColumnType
-from hub.schema.types import (
-    BOOLEAN,
-    BYTES,
-    DATE,
-    FLOAT32,
-    FLOAT64,
-    INT16,
-    INT32,
-    INT64,
-    INTERVAL,
-    JSON,
-    STRING,
-    TIME,
-    TIMESTAMP,
-    TIMESTAMPTZ,
-    TIMETZ,
-    UINT64,
-    UUID,
-)
+from hub.schema import CollectionSchema, ColumnType
+from hub.spec import Duration, Spec
 
 from .sql import statements
 from .sql.binding import SqlBinding
-from .sql.dialect import Converter, Dialect, ExistingColumn, ExistingTable, TableName
+from .sql.dialect import ExistingColumn, ExistingTable, TableName
 from .sql.driver import Refused
-from .sql.durations import in_words
+from .sql.duckdb_types import DIALECT, sql_type
 from .sql.layout import Layout
 from .sql.memory_file import memory_file
-from .sql.names import NameRule
+from .sql.plan import plan
 from .sql.reduce import Load
 from .sql.sink import SqlSink
 
-LINE_BYTES_MAX = 1 << 30
-"""The longest document. DuckDB wants to know before it reads; it takes what it needs."""
+LINE_BYTES_MIN = 1 << 20
+"""What DuckDB's reader is told of the longest line, unless there may be a longer one."""
+
+
+class Copy(Spec, frozen=True, kw_only=True):
+    """A file that others may read: replaced as a whole, so that a reader always sees one commit."""
+
+    path: Annotated[str, Meta(description="The copy.", min_length=1)]
+    every: Annotated[
+        Duration,
+        Meta(description="At most this often, after a commit. A copy takes as long as it takes to read all."),
+    ] = Duration(60)
 
 
 class DuckDBMaterialization(Materialization, frozen=True, kw_only=True):
@@ -78,6 +71,13 @@ class DuckDBMaterialization(Materialization, frozen=True, kw_only=True):
     schema: Annotated[
         str, Meta(description="The schema of tables whose binding names none.", min_length=1)
     ] = "main"
+    copy: Annotated[
+        Copy | None,
+        Meta(
+            description="A copy of the file for other programs, which cannot open the file itself while the hub "
+            "runs. None: no copy."
+        ),
+    ] = None
     storage_version: Annotated[
         str | None,
         Meta(
@@ -97,8 +97,10 @@ class DuckDBMaterialization(Materialization, frozen=True, kw_only=True):
         folder = Path(self.path).absolute().parent
         if not folder.is_dir():
             return [Finding(False, f"the folder {folder} does not exist", f"mkdir -p {folder}")]
+        if not Path(self.path).exists():
+            return [Finding(True, f"{self.path} will be made")]
         try:
-            with contextlib.closing(_connect(self.path, None, self.schema)) as driver:
+            with contextlib.closing(self._look()) as driver:
                 version = driver.fetch("SELECT version()")[0][0]
         except (FatalError, TransientError) as error:
             return [
@@ -106,9 +108,21 @@ class DuckDBMaterialization(Materialization, frozen=True, kw_only=True):
             ]
         return [Finding(True, f"{self.path} opens with DuckDB {version}")]
 
+    def _look(self) -> _Driver:
+        """A connection for looking only: it makes no file."""
+        return _connect(self.path if Path(self.path).exists() else ":memory:", None, self.schema)
+
+    async def plan(
+        self, task: TaskName, bindings: Sequence[tuple[Binding, CollectionSchema]]
+    ) -> Sequence[str]:
+        """The statements that a start would run before the first row, after a look at the database."""
+        return await anyio.to_thread.run_sync(plan, self._look, bindings)
+
     @asynccontextmanager
     async def open(self, task: TaskName) -> AsyncIterator[SqlSink]:
-        driver = await anyio.to_thread.run_sync(_connect, self.path, self.storage_version, self.schema)
+        driver = await anyio.to_thread.run_sync(
+            _connect, self.path, self.storage_version, self.schema, self.copy
+        )
         try:
             yield SqlSink(driver, task, self._careful)
         finally:
@@ -116,162 +130,16 @@ class DuckDBMaterialization(Materialization, frozen=True, kw_only=True):
                 await anyio.to_thread.run_sync(driver.close)
 
 
-def _sql_type(column: ColumnType) -> str:
-    match column.kind:
-        case "integer":
-            return "UBIGINT" if column.unsigned else _INTEGERS[column.bits or 64]
-        case "float":
-            return "FLOAT" if column.bits == 32 else "DOUBLE"
-        case "decimal":
-            precision, scale = column.precision, column.scale or 0
-            fits = precision is not None and precision <= DECIMAL_DIGITS_MAX and 0 <= scale <= precision
-            return f"DECIMAL({precision},{scale})" if fits else "VARCHAR"
-        case "array":
-            plain = column.items is not None and column.items.kind in _ARRAY_ITEMS
-            item = _sql_type(column.items) if plain and column.items is not None else ""
-            return f"{item}[]" if plain and (item != "VARCHAR" or column.items == STRING) else "JSON"
-        case _:
-            return _TYPES[column.kind]
-
-
-def _key_type(column: ColumnType) -> str:
-    found = _sql_type(column)
-    return "VARCHAR" if found == "JSON" else found
-
-
-DECIMAL_DIGITS_MAX = 38
-"""DuckDB's. A decimal that is wider or has no bound is kept as text, which loses nothing."""
-
-_INTEGERS = {16: "SMALLINT", 32: "INTEGER", 53: "BIGINT", 64: "BIGINT"}
-_TYPES = {
-    "boolean": "BOOLEAN",
-    "string": "VARCHAR",
-    "date": "DATE",
-    "timestamp": "TIMESTAMP",
-    "timestamptz": "TIMESTAMP WITH TIME ZONE",
-    "time": "TIME",
-    "timetz": "TIME WITH TIME ZONE",
-    "interval": "INTERVAL",
-    "uuid": "UUID",
-    "bytes": "BLOB",
-    "json": "JSON",
-    "object": "JSON",
-}
-_ARRAY_ITEMS = (
-    "boolean",
-    "integer",
-    "float",
-    "decimal",
-    "string",
-    "date",
-    "timestamp",
-    "timestamptz",
-    "uuid",
-)
-
-_COLUMN_TYPES = {
-    "BOOLEAN": BOOLEAN,
-    "SMALLINT": INT16,
-    "INTEGER": INT32,
-    "BIGINT": INT64,
-    "HUGEINT": ColumnType("decimal", precision=38, scale=0),
-    "UBIGINT": UINT64,
-    "FLOAT": FLOAT32,
-    "DOUBLE": FLOAT64,
-    "VARCHAR": STRING,
-    "DATE": DATE,
-    "TIMESTAMP": TIMESTAMP,
-    "TIMESTAMP WITH TIME ZONE": TIMESTAMPTZ,
-    "TIME": TIME,
-    "TIME WITH TIME ZONE": TIMETZ,
-    "INTERVAL": INTERVAL,
-    "UUID": UUID,
-    "BLOB": BYTES,
-    "JSON": JSON,
-}
-_DECIMAL = re.compile(r"DECIMAL\((\d+),(\d+)\)")
-
-
-def _column_type(text: str) -> ColumnType | None:
-    if text.endswith("[]"):
-        items = _column_type(text[:-2])
-        return None if items is None else ColumnType("array", items=items)
-    if match := _DECIMAL.fullmatch(text):
-        return ColumnType("decimal", precision=int(match[1]), scale=int(match[2]))
-    return _COLUMN_TYPES.get(text)
-
-
-def _converted(column: str, held: ColumnType, wide: ColumnType) -> str:
-    """A column's values as the new type has them: in their JSON form where they become text or JSON."""
-    if wide.kind in ("string", "json") or (wide.kind == "decimal" and _sql_type(wide) == "VARCHAR"):
-        return _as_json(column, held) if wide.kind == "json" else _as_text(column, held)
-    return f"CAST({column} AS {_sql_type(wide)})"
-
-
-def _readable(column: str, held: ColumnType) -> str:
-    match held.kind:
-        case "boolean" | "integer":
-            return column
-        case "bytes":
-            return f"to_base64({column})"
-        case "array":
-            return f"CAST(to_json({column}) AS VARCHAR)"
-        case _:
-            return f"CAST({column} AS VARCHAR)"
-
-
-def _as_json(column: str, held: ColumnType) -> str:
-    plain = held.kind in ("boolean", "integer", "array", "json", "object")
-    return f"to_json({column})" if plain else f"to_json({_as_text(column, held)})"
-
-
-def _as_text(column: str, held: ColumnType) -> str:
-    text = f"CAST({column} AS VARCHAR)"
-    match held.kind:
-        case "date" | "timestamp" | "timestamptz":
-            iso = f"regexp_replace({text}, '^(\\S+)( \\(BC\\))? (\\d.*)$', '\\1T\\3\\2')"
-            era = f"regexp_replace({iso}, ' \\(BC\\)$', ' BC')"
-            return f"replace({era}, '+00', 'Z')" if held.kind == "timestamptz" else era
-        case "bytes":
-            return f"to_base64({column})"
-        case "array":
-            return f"CAST(to_json({column}) AS VARCHAR)"
-        case _:
-            return text
-
-
-def _with_era(text: str) -> str:
-    """`0044-03-15 BC` as DuckDB writes it: the era follows the date."""
-    if not text.endswith(" BC"):
-        return text
-    date, separator, rest = text[:-3].replace("T", " ").partition(" ")
-    return f"{date} (BC){separator}{rest}"
-
-
-_ERA = Converter(_with_era, b' BC"')
-
-DIALECT = Dialect(
-    name="DuckDB",
-    sql_type=_sql_type,
-    key_type=_key_type,
-    column_type=_column_type,
-    converted=_converted,
-    readable=_readable,
-    converters={"date": _ERA, "timestamp": _ERA, "timestamptz": _ERA, "interval": Converter(in_words)},
-    upsert="merge",
-    primary_key=False,
-    names=NameRule(folds_case=True),
-    savepoints=False,
-    cursor_types=("VARCHAR", "BIGINT", "VARCHAR"),
-)
-
-
 class _Driver:
     """One connection to a DuckDB file. See `hub_materializations.sql.driver.Driver`."""
 
     dialect = DIALECT
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection, path: str, schema: str) -> None:
+    def __init__(
+        self, connection: duckdb.DuckDBPyConnection, path: str, schema: str, copy: Copy | None
+    ) -> None:
+        self._copy = copy
+        self._copied_at = -math.inf
         self._connection = connection
         self._path = path
         self.default_schema: str | None = schema
@@ -362,8 +230,25 @@ class _Driver:
         with memory_file(text) as path:
             yield (
                 f"(SELECT {cells} FROM read_json('{path}', format = 'newline_delimited', "
-                f"maximum_object_size = {LINE_BYTES_MAX}, columns = {{{spec}}}))"
+                f"maximum_object_size = {max(LINE_BYTES_MIN, len(text) + 1)}, columns = {{{spec}}}))"
             )
+
+    def committed(self) -> None:
+        """Replace the copy for readers, when it is due."""
+        if self._copy is None or time.monotonic() - self._copied_at < self._copy.every:
+            return
+        target = Path(self._copy.path)
+        beside = target.with_name(f"{target.name}.new")
+        beside.unlink(missing_ok=True)
+        with _mapped(str(target)):
+            (name,) = self._connection.execute("SELECT current_database()").fetchone() or ("",)
+            self._connection.execute(f"ATTACH {_literal(str(beside))} AS hub_copy")
+            try:
+                self._connection.execute(f"COPY FROM DATABASE {DIALECT.quoted(name)} TO hub_copy")
+            finally:
+                self._connection.execute("DETACH hub_copy")
+        beside.replace(target)
+        self._copied_at = time.monotonic()
 
     def interrupt(self) -> None:
         self._connection.interrupt()
@@ -387,7 +272,7 @@ def _line_class(width: int) -> type[msgspec.Struct]:
 
 def _read_as(column: ColumnType) -> str:
     """What the JSON reader makes of a cell. Text where the cast from text knows more forms than the reader."""
-    return _sql_type(column) if column.kind in ("boolean", "integer", "float") else "VARCHAR"
+    return sql_type(column) if column.kind in ("boolean", "integer", "float") else "VARCHAR"
 
 
 def _cell(name: str, column: ColumnType) -> str:
@@ -397,9 +282,9 @@ def _cell(name: str, column: ColumnType) -> str:
         case "bytes":
             return f"from_base64({name})"
         case "array":
-            return f"CAST(CAST({name} AS JSON) AS {_sql_type(column)})"
+            return f"CAST(CAST({name} AS JSON) AS {sql_type(column)})"
         case _:
-            return f"CAST({name} AS {_sql_type(column)})"
+            return f"CAST({name} AS {sql_type(column)})"
 
 
 def _literal(text: str) -> str:
@@ -442,7 +327,7 @@ def _first_line(error: Exception) -> str:
     return str(error).partition("\n")[0]
 
 
-def _connect(path: str, storage_version: str | None, schema: str) -> _Driver:
+def _connect(path: str, storage_version: str | None, schema: str, copy: Copy | None = None) -> _Driver:
     config: dict[str, Any] = {}
     if storage_version is not None:
         config["storage_compatibility_version"] = storage_version
@@ -450,4 +335,4 @@ def _connect(path: str, storage_version: str | None, schema: str) -> _Driver:
         connection = duckdb.connect(path, config=config)
         # Given as an option at connect, DuckDB 2.0 would refuse it.
         connection.execute("SET TimeZone = 'UTC'")
-    return _Driver(connection, path, schema)
+    return _Driver(connection, path, schema, copy)

@@ -25,8 +25,9 @@ from psycopg.conninfo import conninfo_to_dict
 
 from hub.capture import Finding
 from hub.errors import FatalError, TransientError
-from hub.materialization import BindingSpec, Delivery, Materialization
+from hub.materialization import Binding, BindingSpec, Delivery, Materialization
 from hub.record import TaskName
+from hub.schema import CollectionSchema
 from hub.spec import Duration, Secret
 
 from .sql import statements
@@ -35,6 +36,7 @@ from .sql.csv_text import csv_text
 from .sql.dialect import Dialect, ExistingColumn, ExistingTable, TableName
 from .sql.driver import Refused
 from .sql.layout import Layout
+from .sql.plan import plan
 from .sql.postgres_types import dialect_of
 from .sql.reduce import Load
 from .sql.sink import SqlSink
@@ -126,6 +128,12 @@ class PostgresMaterialization(Materialization, frozen=True, kw_only=True):
         else:
             found.append(Finding(True, f"may make tables in the schema {self.schema}"))
         return found
+
+    async def plan(
+        self, task: TaskName, bindings: Sequence[tuple[Binding, CollectionSchema]]
+    ) -> Sequence[str]:
+        """The statements that a start would run before the first row, after a look at the database."""
+        return await anyio.to_thread.run_sync(plan, self._connect, bindings)
 
     @asynccontextmanager
     async def open(self, task: TaskName) -> AsyncIterator[SqlSink]:
@@ -299,6 +307,9 @@ class _Driver:
         ):
             for start in range(0, len(text), COPY_CHUNK_BYTES):
                 copy.write(text[start : start + COPY_CHUNK_BYTES])
+
+    def committed(self) -> None:
+        """Nothing more to do."""
 
     def interrupt(self) -> None:
         self._connection.cancel()

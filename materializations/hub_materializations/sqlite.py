@@ -23,9 +23,9 @@ from msgspec import Meta
 
 from hub.capture import Finding
 from hub.errors import FatalError, TransientError
-from hub.materialization import BindingSpec, Delivery, Materialization
+from hub.materialization import Binding, BindingSpec, Delivery, Materialization
 from hub.record import TaskName
-from hub.schema import ColumnType
+from hub.schema import CollectionSchema, ColumnType
 from hub.schema.types import (
     BOOLEAN,
     BYTES,
@@ -52,6 +52,7 @@ from .sql.dialect import ALTER_BY_COPY, Converter, Dialect, ExistingColumn, Exis
 from .sql.driver import Refused
 from .sql.layout import Layout
 from .sql.names import NameRule
+from .sql.plan import plan
 from .sql.reduce import Load
 from .sql.sink import SqlSink
 
@@ -92,6 +93,12 @@ class SQLiteMaterialization(Materialization, frozen=True, kw_only=True):
             return [Finding(False, str(error), "make the file writable, or end who holds a lock on it")]
         return [Finding(True, f"{self.path} may be written")]
 
+    async def plan(
+        self, task: TaskName, bindings: Sequence[tuple[Binding, CollectionSchema]]
+    ) -> Sequence[str]:
+        """The statements that a start would run before the first row, after a look at the database."""
+        return await anyio.to_thread.run_sync(plan, self._look, bindings)
+
     @asynccontextmanager
     async def open(self, task: TaskName) -> AsyncIterator[SqlSink]:
         driver = await anyio.to_thread.run_sync(self._connect)
@@ -100,6 +107,14 @@ class SQLiteMaterialization(Materialization, frozen=True, kw_only=True):
         finally:
             with anyio.CancelScope(shield=True):
                 await anyio.to_thread.run_sync(driver.close)
+
+    def _look(self) -> _Driver:
+        """A connection for looking only: it makes no file."""
+        if Path(self.path).exists():
+            return _Driver(
+                sqlite3.connect(f"{Path(self.path).absolute().as_uri()}?mode=ro", uri=True), self.path
+            )
+        return _Driver(sqlite3.connect(":memory:"), self.path)
 
     def _connect(self) -> _Driver:
         with _mapped(self.path):
@@ -112,7 +127,7 @@ class SQLiteMaterialization(Materialization, frozen=True, kw_only=True):
         return _Driver(connection, self.path)
 
 
-_INTEGERS = {16: "SMALLINT", 32: "INTEGER", 64: "BIGINT"}
+_INTEGERS = {16: "SMALLINT", 32: "INTEGER", 53: "BIGINT", 64: "BIGINT"}
 _TYPES = {
     "boolean": "BOOLEAN",
     "date": "DATE_TEXT",
@@ -291,6 +306,9 @@ class _Driver:
     def _many(self, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
         with _mapped(self._path):
             self._connection.executemany(statement, rows)
+
+    def committed(self) -> None:
+        """Nothing more to do."""
 
     def interrupt(self) -> None:
         self._connection.interrupt()

@@ -56,6 +56,8 @@ class Dialect:
     They may name `{table}`, `{column}`, `{spare}` (a column for the time being), `{type}`, `{value}`."""
     converted: Callable[[str, ColumnType, ColumnType], str] = lambda column, held, wide: column
     """The expression that turns a column's old value into the new type's: `{value}`."""
+    integers_become_floats: bool = False
+    """Whether a column of 64-bit integers may be altered to floats: only where that fails rather than rounds."""
     readable: Callable[[str, ColumnType], str] = lambda column, _type: column
     """The expression that reads a column's value in a form that a row may be written with again."""
     converters: Mapping[Kind, Converter] = field(default_factory=dict)

@@ -74,6 +74,10 @@ class Driver(Protocol):
         """See whether the values fit, outside the transaction. Only asked where there are no savepoints."""
         ...
 
+    def committed(self) -> None:
+        """A transaction has ended well. What the driver does now must not fail it."""
+        ...
+
     def interrupt(self) -> None:
         """Cut the running statement short. From any thread."""
         ...

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from hub.schema import ColumnType, widen
-from hub.schema.types import STRING
+from hub.schema.types import FLOAT64, STRING
 
 from .binding import Clash, Evolution
 from .dialect import ALTER_BY_COPY, Dialect, ExistingColumn, ExistingTable, TableName
@@ -148,7 +148,7 @@ def _fit_column(
                 table=table.sql(dialect), column=dialect.quoted(there.name), type=there.type
             )
         )
-    wide = wider(held, column.type)
+    wide = wider(held, column.type, dialect)
     spelled = dialect.key_type if column.in_key else dialect.sql_type
     if dialect.accepts(there.type, column.type):
         return column
@@ -184,13 +184,15 @@ def _missing(
     return column._replace(type=dialect.column_type(sql_type) or column.type)
 
 
-def wider(held: ColumnType, wanted: ColumnType) -> ColumnType:
+def wider(held: ColumnType, wanted: ColumnType, dialect: Dialect) -> ColumnType:
     """The type that holds both what the column holds and what will be written to it.
 
     Text and JSON hold everything in its JSON form, so a column of such a type need not change.
     """
     if held.kind == "json" or (held.kind == "string" and held.length is None):
         return held
+    if held.kind == "integer" and wanted.kind == "float" and dialect.integers_become_floats:
+        return FLOAT64
     return widen(held.null(), wanted.null())
 
 

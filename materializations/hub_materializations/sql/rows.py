@@ -315,7 +315,7 @@ def _cell_type(column: LayoutColumn, *, strict: bool) -> Any:
             return bool
         case "integer":
             narrow = held.kind == "integer" and not held.unsigned
-            return _INTEGERS[held.bits or 64] if narrow else int
+            return _INTEGERS.get(held.bits or 64, _INTEGERS[64]) if narrow else int
         case "float":
             return float | str
         case "decimal":

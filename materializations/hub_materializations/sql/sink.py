@@ -166,6 +166,7 @@ class SqlSink:
             raise Fenced(f"{self._task}: a newer writer has taken over (this one had fence {self._fence})")
         self._end("COMMIT")
         self._careful.discard(self._task)
+        self._driver.committed()
 
     def _begin(self) -> None:
         if not self._open:
@@ -180,8 +181,7 @@ class SqlSink:
     def _table_name(self, binding: Binding) -> TableName:
         options = binding.options
         assert isinstance(options, SqlBinding)
-        wanted = binding.target or binding.collection.rpartition("/")[2].rpartition(".")[2]
-        return found_table(self._driver, options.schema or self._driver.default_schema, wanted)
+        return found_table(self._driver, options.schema or self._driver.default_schema, named(binding))
 
     def _claim(self, table: TableName, binding: Binding) -> None:
         """Two collections that meet in one table by accident would overwrite each other's rows."""
@@ -321,6 +321,11 @@ class SqlSink:
         if not reasons:
             return FatalError(f"the table {layout.table} refuses rows that it takes one by one: {error}")
         return Rejected({index: f"table {layout.table}: {reason}" for index, reason in reasons.items()})
+
+
+def named(binding: Binding) -> str:
+    """The table that a binding asks for: its target, else the last part of the collection's name."""
+    return binding.target or binding.collection.rpartition("/")[2].rpartition(".")[2]
 
 
 def found_table(driver: Driver, schema: str | None, wanted: str) -> TableName:

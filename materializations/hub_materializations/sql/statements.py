@@ -164,12 +164,17 @@ def truncate(dialect: Dialect, table: TableName) -> str:
     return f"DELETE FROM {table.sql(dialect)}"
 
 
+def cursor_table(schema: str | None) -> TableName:
+    """Where the table of cursors is."""
+    return TableName(schema, CURSOR_TABLE)
+
+
 def create_cursor_table(dialect: Dialect, schema: str | None) -> str:
     """Makes the table of cursors, if it is not there."""
     key, number, text = dialect.cursor_types
     quoted = dialect.quoted
     return (
-        f"CREATE TABLE IF NOT EXISTS {TableName(schema, CURSOR_TABLE).sql(dialect)} ("
+        f"CREATE TABLE IF NOT EXISTS {cursor_table(schema).sql(dialect)} ("
         f"{quoted('task')} {key} NOT NULL PRIMARY KEY, {quoted('fence')} {number} NOT NULL, "
         f"{quoted('cursor')} {text}, {quoted('holder')} {text}){dialect.table_options}"
     )
@@ -180,7 +185,7 @@ def read_cursor(dialect: Dialect, schema: str | None) -> str:
     quoted = dialect.quoted
     return (
         f"SELECT {quoted('fence')}, {quoted('cursor')}, {quoted('holder')} "
-        f"FROM {TableName(schema, CURSOR_TABLE).sql(dialect)} WHERE {quoted('task')} = {dialect.parameter_at(1)}"
+        f"FROM {cursor_table(schema).sql(dialect)} WHERE {quoted('task')} = {dialect.parameter_at(1)}"
     )
 
 
@@ -188,7 +193,7 @@ def add_task(dialect: Dialect, schema: str | None) -> str:
     """The first row of a task: fence 0, nothing committed."""
     quoted = dialect.quoted
     columns = f"{quoted('task')}, {quoted('fence')}"
-    into = TableName(schema, CURSOR_TABLE).sql(dialect)
+    into = cursor_table(schema).sql(dialect)
     if dialect.upsert == "on_duplicate_key":
         fence = quoted("fence")
         return f"INSERT INTO {into} ({columns}) VALUES ({dialect.parameter_at(1)}, 0) ON DUPLICATE KEY UPDATE {fence} = {fence}"
@@ -203,7 +208,7 @@ def raise_fence(dialect: Dialect, schema: str | None) -> str:
     quoted = dialect.quoted
     fence = quoted("fence")
     return (
-        f"UPDATE {TableName(schema, CURSOR_TABLE).sql(dialect)} SET {fence} = {fence} + 1, "
+        f"UPDATE {cursor_table(schema).sql(dialect)} SET {fence} = {fence} + 1, "
         f"{quoted('holder')} = {dialect.parameter_at(1)} WHERE {quoted('task')} = {dialect.parameter_at(2)}"
     )
 
@@ -216,7 +221,7 @@ def move_cursor(dialect: Dialect, schema: str | None) -> str:
     """
     quoted = dialect.quoted
     return (
-        f"UPDATE {TableName(schema, CURSOR_TABLE).sql(dialect)} "
+        f"UPDATE {cursor_table(schema).sql(dialect)} "
         f"SET {quoted('cursor')} = {dialect.parameter_at(1)}, {quoted('fence')} = {quoted('fence')} "
         f"WHERE {quoted('task')} = {dialect.parameter_at(2)} AND {quoted('fence')} = {dialect.parameter_at(3)}"
     )

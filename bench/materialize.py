@@ -1,0 +1,375 @@
+"""Rows a second into each SQL destination, beside the raw bulk path of the same driver in the same run.
+
+Both sides start from the same JSON lines in memory, as the log hands them over: the hub's sink gets
+them as batches of 2 MiB; the raw side decodes them with msgspec and does what one would write by hand for
+just this table (COPY or LOAD or executemany, and one upsert). The latency part writes single changes at a
+fixed rate and measures from the change to the commit that makes it visible.
+
+    python bench/materialize.py [--rows 200000] [--only duckdb] [--json]
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import random
+import sqlite3
+import statistics
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import anyio
+import duckdb
+import msgspec
+import orjson
+import psycopg
+
+from hub.materialization import Binding, Materialization
+from hub.record import Batch, Cursor, Place, TaskName
+from hub.schema import ColumnType, describe
+from hub.schema.types import BOOLEAN, DATE, FLOAT64, INT32, INT64, STRING, TIMESTAMPTZ, UUID
+from hub.spec import Secret
+from hub.testing.mariadb import MariaDBMissing, MariaDBServer
+from hub.testing.postgres import PostgresServer
+from hub_materializations.duckdb import DuckDBMaterialization
+from hub_materializations.mysql import MySQLMaterialization
+from hub_materializations.postgres import PostgresMaterialization
+from hub_materializations.sql.binding import SqlBinding
+from hub_materializations.sqlite import SQLiteMaterialization
+
+CHUNK_BYTES = 2 << 20
+COMMIT_ROWS = 100_000
+COLUMNS: dict[str, ColumnType] = {
+    "id": INT64.null(False),
+    "name": STRING,
+    "amount": ColumnType("decimal", precision=10, scale=2),
+    "quantity": INT32,
+    "price": FLOAT64,
+    "paid": BOOLEAN,
+    "at": TIMESTAMPTZ,
+    "day": DATE,
+    "reference": UUID,
+    "note": STRING,
+}
+NAMES = list(COLUMNS)
+SCHEMA = describe("bench", COLUMNS, ("id",))
+BINDING = Binding("bench", "bench", SqlBinding(source="bench"))
+Row = msgspec.defstruct("Row", [(name, Any, None) for name in NAMES], gc=False)
+
+
+def lines_of(count: int, start: int, seed: int) -> bytes:
+    """Documents of ten columns, some 230 bytes each."""
+    chance = random.Random(seed)
+    docs = [
+        {
+            "id": start + i,
+            "name": f"customer {i}",
+            "amount": f"{chance.randrange(10**6)}.{chance.randrange(100):02}",
+            "quantity": chance.randrange(100),
+            "price": chance.random(),
+            "paid": i % 2 == 0,
+            "at": f"2024-01-01T00:00:{i % 60:02}.123456Z",
+            "day": f"2024-02-{1 + i % 28:02}",
+            "reference": str(uuid.UUID(int=chance.getrandbits(128))),
+            "note": f"some text {i}",
+        }
+        for i in range(count)
+    ]
+    return b"".join(orjson.dumps(doc) + b"\n" for doc in docs)
+
+
+def batches_of(lines: bytes, op: bytes) -> Iterator[Batch]:
+    start = 0
+    while start < len(lines):
+        end = lines.find(b"\n", min(start + CHUNK_BYTES, len(lines) - 1)) + 1
+        text = lines[start:end]
+        count = text.count(b"\n")
+        yield Batch("bench", count, ndjson=text, ops=op * count)
+        start = end
+
+
+async def through_sink(materialization: Materialization, lines: bytes, op: bytes, seq: int) -> float:
+    """Seconds to write and commit all lines, without opening."""
+    async with materialization.open(TaskName("bench")) as sink:
+        await sink.restore()
+        await sink.describe(BINDING, SCHEMA)
+        rows = 0
+        start = time.perf_counter()
+        for batch in batches_of(lines, op):
+            await sink.write(BINDING, batch)
+            rows += batch.count
+            if rows >= COMMIT_ROWS:
+                await sink.commit(Cursor({"j": Place(1, seq)}))
+                rows = 0
+        await sink.commit(Cursor({"j": Place(1, seq)}))
+        return time.perf_counter() - start
+
+
+async def latencies(materialization: Materialization, per_s: int, seconds: float) -> list[float]:
+    """Milliseconds from a change to the commit that holds it, at `per_s` changes a second."""
+    found: list[float] = []
+    pending: list[tuple[float, bytes]] = []
+    line = lines_of(1, 0, 1)[:-1]
+    stop = time.perf_counter() + seconds
+
+    async def produce() -> None:
+        number = 0
+        begin = time.perf_counter()
+        while (now := time.perf_counter()) < stop:
+            due = int((now - begin) * per_s)
+            while number < due:
+                number += 1
+                pending.append(
+                    (begin + number / per_s, line.replace(b'"id":0', b'"id":%d' % (number % 5000)))
+                )
+            await anyio.sleep(0.0005)
+
+    async with materialization.open(TaskName("latency")) as sink, anyio.create_task_group() as group:
+        await sink.restore()
+        await sink.describe(BINDING, SCHEMA)
+        await sink.commit(Cursor({"j": Place(1, 1)}))
+        group.start_soon(produce)
+        while time.perf_counter() < stop or pending:
+            taken, pending[:] = list(pending), []
+            if not taken:
+                await anyio.sleep(0.0005)
+                continue
+            batch = Batch.of_lines("bench", [text for _, text in taken], ops=b"u" * len(taken))
+            await sink.write(BINDING, batch)
+            await sink.commit(Cursor({"j": Place(1, 2)}))
+            done = time.perf_counter()
+            found += [(done - made) * 1000 for made, _ in taken]
+    return found[len(found) // 10 :]
+
+
+@dataclass(slots=True)
+class Contender:
+    """A destination: the hub's way in, and the driver's own."""
+
+    name: str
+    materialization: Materialization
+    insert: Callable[[bytes], None]
+    update: Callable[[bytes], None]
+
+
+def tuples(lines: bytes) -> list[tuple[Any, ...]]:
+    return list(map(msgspec.structs.astuple, msgspec.json.Decoder(Row).decode_lines(lines)))
+
+
+def duckdb_contender(folder: Path) -> Contender:
+    types = [
+        "BIGINT",
+        "VARCHAR",
+        "DECIMAL(10,2)",
+        "INTEGER",
+        "DOUBLE",
+        "BOOLEAN",
+        "TIMESTAMPTZ",
+        "DATE",
+        "UUID",
+        "VARCHAR",
+    ]
+    spec = ", ".join(f"'{name}': '{kind}'" for name, kind in zip(NAMES, types, strict=True))
+
+    def run(lines: bytes, statement: str) -> None:
+        path = folder / "raw.ndjson"
+        path.write_bytes(lines)
+        reader = f"read_json('{path}', format = 'newline_delimited', columns = {{{spec}}})"
+        with contextlib.closing(duckdb.connect(str(folder / "raw.duckdb"))) as connection:
+            connection.execute("SET TimeZone = 'UTC'")
+            columns = ", ".join(f'"{name}" {kind}' for name, kind in zip(NAMES, types, strict=True))
+            connection.execute(f"CREATE TABLE IF NOT EXISTS bench ({columns})")
+            connection.execute(statement.format(reader=reader))
+
+    setting = ", ".join(f'"{name}" = s."{name}"' for name in NAMES[1:])
+    return Contender(
+        "duckdb",
+        DuckDBMaterialization(path=str(folder / "hub.duckdb")),
+        lambda lines: run(lines, "INSERT INTO bench FROM {reader}"),
+        lambda lines: run(
+            lines,
+            f"MERGE INTO bench t USING {{reader}} s ON t.id = s.id WHEN MATCHED THEN UPDATE SET {setting} "
+            "WHEN NOT MATCHED THEN INSERT",
+        ),
+    )
+
+
+def postgres_contender(server: PostgresServer) -> Contender:
+    types = [
+        "bigint",
+        "text",
+        "numeric(10,2)",
+        "integer",
+        "float8",
+        "boolean",
+        "timestamptz",
+        "date",
+        "uuid",
+        "text",
+    ]
+    columns = ", ".join(f'"{name}" {kind}' for name, kind in zip(NAMES, types, strict=True))
+    listed = ", ".join(f'"{name}"' for name in NAMES)
+    server.run("CREATE SCHEMA raw", f"CREATE TABLE raw.bench ({columns}, PRIMARY KEY (id))")
+
+    def copy(connection: psycopg.Connection[Any], table: str, lines: bytes) -> None:
+        with connection.cursor() as cursor, cursor.copy(f"COPY {table} ({listed}) FROM STDIN") as target:
+            for row in tuples(lines):
+                target.write_row(row)
+
+    def insert(lines: bytes) -> None:
+        with server.connect() as connection, connection.transaction():
+            copy(connection, "raw.bench", lines)
+
+    def update(lines: bytes) -> None:
+        setting = ", ".join(f'"{name}" = excluded."{name}"' for name in NAMES[1:])
+        with server.connect() as connection, connection.transaction():
+            connection.execute("CREATE TEMP TABLE stage (LIKE raw.bench) ON COMMIT DROP")
+            copy(connection, "stage", lines)
+            connection.execute(
+                f"INSERT INTO raw.bench SELECT * FROM stage ON CONFLICT (id) DO UPDATE SET {setting}".encode()
+            )
+
+    return Contender("postgres", PostgresMaterialization(dsn=Secret(server.dsn)), insert, update)
+
+
+def sqlite_contender(folder: Path) -> Contender:
+    marks = ", ".join("?" * len(NAMES))
+    columns = ", ".join(f'"{name}"' for name in NAMES)
+    setting = ", ".join(f'"{name}" = excluded."{name}"' for name in NAMES[1:])
+
+    def run(lines: bytes, tail: str) -> None:
+        with contextlib.closing(sqlite3.connect(folder / "raw.db", isolation_level=None)) as connection:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute(f"CREATE TABLE IF NOT EXISTS bench ({columns}, PRIMARY KEY (id))")
+            connection.execute("BEGIN")
+            connection.executemany(f"INSERT INTO bench VALUES ({marks}){tail}", tuples(lines))
+            connection.execute("COMMIT")
+
+    return Contender(
+        "sqlite",
+        SQLiteMaterialization(path=str(folder / "hub.db")),
+        lambda lines: run(lines, ""),
+        lambda lines: run(lines, f" ON CONFLICT (id) DO UPDATE SET {setting}"),
+    )
+
+
+def mysql_contender(server: MariaDBServer) -> Contender:
+    types = [
+        "bigint",
+        "longtext",
+        "decimal(10,2)",
+        "int",
+        "double",
+        "boolean",
+        "datetime(6)",
+        "date",
+        "varchar(36)",
+        "longtext",
+    ]
+    columns = ", ".join(f"`{name}` {kind}" for name, kind in zip(NAMES, types, strict=True))
+    listed = ", ".join(f"`{name}`" for name in NAMES)
+    marks = ", ".join(["%s"] * len(NAMES))
+    at = NAMES.index("at")
+
+    def run(lines: bytes, tail: str) -> None:
+        with contextlib.closing(server.connect()) as connection, connection.cursor() as cursor:
+            cursor.execute(f"CREATE TABLE IF NOT EXISTS raw_bench ({columns}, PRIMARY KEY (id))")
+            cursor.execute("BEGIN")
+            rows = [(*row[:at], row[at][:-1], *row[at + 1 :]) for row in tuples(lines)]
+            cursor.executemany(f"INSERT INTO raw_bench ({listed}) VALUES ({marks}){tail}", rows)
+            cursor.execute("COMMIT")
+
+    setting = ", ".join(f"`{name}` = VALUES(`{name}`)" for name in NAMES[1:])
+    materialization = MySQLMaterialization(
+        port=server.port, user=server.user, password=Secret(server.password), database=server.database
+    )
+    return Contender(
+        "mysql",
+        materialization,
+        lambda lines: run(lines, ""),
+        lambda lines: run(lines, f" ON DUPLICATE KEY UPDATE {setting}"),
+    )
+
+
+def timed(function: Callable[[bytes], None], lines: bytes) -> float:
+    start = time.perf_counter()
+    function(lines)
+    return time.perf_counter() - start
+
+
+def measured(contender: Contender, rows: int, rounds: int) -> dict[str, Any]:
+    """Rows a second, hub and raw taking turns; the best round of each."""
+    found: dict[str, Any] = {"destination": contender.name}
+    best: dict[str, float] = {}
+    for number in range(rounds):
+        fresh = lines_of(rows, number * rows, number)
+        changed = lines_of(rows, number * rows, number + 100)
+        for label, lines, raw, op in (
+            ("insert", fresh, contender.insert, b"c"),
+            ("update", changed, contender.update, b"u"),
+        ):
+            hub_s = anyio.run(through_sink, contender.materialization, lines, op, number)
+            raw_s = timed(raw, lines)
+            best[f"{label} hub"] = min(best.get(f"{label} hub", hub_s), hub_s)
+            best[f"{label} raw"] = min(best.get(f"{label} raw", raw_s), raw_s)
+    for label in ("insert", "update"):
+        found[f"{label}_hub_rows_s"] = round(rows / best[f"{label} hub"])
+        found[f"{label}_raw_rows_s"] = round(rows / best[f"{label} raw"])
+        found[f"{label}_ratio"] = round(best[f"{label} raw"] / best[f"{label} hub"], 2)
+    return found
+
+
+def with_latency(contender: Contender, found: dict[str, Any], seconds: float) -> None:
+    times = sorted(anyio.run(latencies, contender.materialization, 1000, seconds))
+    found["latency_p50_ms"] = round(statistics.median(times), 1)
+    found["latency_p99_ms"] = round(times[int(len(times) * 0.99)], 1)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--rows", type=int, default=200_000)
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--seconds", type=float, default=5.0, help="of the latency part")
+    parser.add_argument("--only", action="append", choices=["duckdb", "postgres", "sqlite", "mysql"])
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    wanted: Sequence[str] = options.only or ["duckdb", "postgres", "sqlite", "mysql"]
+    results = []
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        for name in wanted:
+            if name == "duckdb":
+                contender = duckdb_contender(folder)
+            elif name == "sqlite":
+                contender = sqlite_contender(folder)
+            elif name == "postgres":
+                server = stack.enter_context(PostgresServer(settings={"fsync": "on"}))
+                contender = postgres_contender(server)
+            else:
+                try:
+                    contender = mysql_contender(stack.enter_context(MariaDBServer()))
+                except MariaDBMissing as error:
+                    print(f"mysql: {error}")
+                    continue
+            found = measured(contender, options.rows, options.rounds)
+            with_latency(contender, found, options.seconds)
+            results.append(found)
+            if not options.json:
+                print(
+                    "  ".join(
+                        f"{key}={value:,}" if isinstance(value, int) else f"{key}={value}"
+                        for key, value in found.items()
+                    )
+                )
+    if options.json:
+        print(json.dumps(results))
+
+
+if __name__ == "__main__":
+    main()
