@@ -307,7 +307,10 @@ class Journal:
     def _took(self, live: Segment, frame: Frame, ts_us: int) -> None:
         """A frame became durable: say so on it, and take it into account."""
         body, pos = frame.body, live.end
-        frame.seq, frame.ts_us, frame.segno, frame.pos = self.next_seq, ts_us, live.segno, pos
+        frame.seq = self.next_seq
+        frame.ts_us = ts_us
+        frame.segno = live.header.segno
+        frame.pos = pos
         self._advance(live, pos, body.length, ts_us)
         if frame.kind in VISIBLE:
             head = body.head

@@ -35,6 +35,7 @@ from hub.log.transaction import (
     charged,
     check_record_sizes,
     encode_transaction,
+    is_small,
 )
 from hub.log.watermark import WatermarkWriter
 from hub.record import Batch, Cursor, Place
@@ -112,6 +113,7 @@ class Log:
         self._closing = False
         self._house_kept = anyio.Event()
         self._transactions = 0
+        self._inline_bytes = min(INLINE_BYTES, options.max_record_bytes)
         self._tokens: dict[tuple[str, bytes], anyio.Event] = {}
         """Tokens of appends that wait for the disk."""
         self.open_transactions: dict[int, LargeTransaction] = {}
@@ -242,7 +244,7 @@ class Log:
         Poisoned when only a new open helps, RecordError for a record above the limit. When it is cancelled the
         transaction is durable or absent, as a whole.
         """
-        if charged(transaction.items) < INLINE_BYTES:
+        if is_small(transaction.items, self._inline_bytes):
             body = self._encode(transaction)
         else:
             body = await self.encode(transaction)

@@ -136,25 +136,26 @@ class Head(msgspec.Struct, frozen=True, array_like=True, gc=False):
 class Encoded:
     """A payload that is ready to be framed, and what the writer needs to know of it."""
 
-    __slots__ = ("crc", "head", "items", "length", "parts", "size")
+    __slots__ = ("crc", "head", "items", "length", "parts", "schema_texts", "size")
 
     def __init__(self, head: Head, bodies: list[bytes], items: Sequence[Item], size: int) -> None:
         text = _encode_head(head)
         parts = [len(text).to_bytes(_LENGTH_BYTES, "little"), text, *bodies]
         if size < JOIN_BYTES:
-            parts = [b"".join(parts)]
+            joined = b"".join(parts)
+            self.parts = [joined]
+            self.length = len(joined)
+            self.crc = crc_of(joined)
+        else:
+            self.parts = parts
+            self.length = sum(map(len, parts))
+            self.crc = crc_of_parts(parts)
         self.head = head
-        self.parts = parts
-        self.length = sum(map(len, parts))
-        self.crc = crc_of_parts(parts)
         self.items = items
         self.size = size
         """Raw bytes of the items."""
-
-    @property
-    def schema_texts(self) -> list[bytes]:
+        self.schema_texts: list[bytes] = []
         """Bodies of the schema blocks, in order."""
-        return [item.text for item in self.items if isinstance(item, Schema)]
 
 
 _head_encoder = msgspec.msgpack.Encoder()
@@ -180,17 +181,21 @@ def encode_transaction(
     heads: list[BlockHead] = []
     bodies: list[bytes] = []
     size = 0
+    texts: list[bytes] = []
     for item in txn.items:
         if isinstance(item, Batch):
             head, body = encode_batch(item, now_us, level=level, compress_from=compress_from)
         else:
             head, body = _schema_head(item, now_us), item.text
+            texts.append(body)
         heads.append(head)
         bodies.append(body)
         size += head.raw_len
-    return Encoded(
+    made = Encoded(
         Head(txn.task, txn.position, txn.token, heads, txn_id, parts, totals), bodies, txn.items, size
     )
+    made.schema_texts = texts
+    return made
 
 
 def _schema_head(schema: Schema, now_us: int) -> BlockHead:
@@ -310,6 +315,19 @@ def _inflate(body: bytes, raw_len: int, where: str) -> bytes:
 def charged(items: Sequence[Item]) -> int:
     """Bytes that items count for against limits and budgets."""
     return sum([item.size if isinstance(item, Batch) else len(item.text) for item in items])
+
+
+def is_small(items: Sequence[Item], limit: int) -> bool:
+    """Whether items are surely below a limit, found out without making bytes of values."""
+    size = 0
+    for item in items:
+        if not isinstance(item, Batch):
+            size += len(item.text)
+        elif item.has_ndjson:
+            size += len(item.ndjson) + 64 * item.count
+        else:
+            size += 1024 * item.count
+    return size < limit
 
 
 def check_record_sizes(items: Sequence[Item], limit: int) -> None:
