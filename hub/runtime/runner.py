@@ -17,7 +17,7 @@ from hub.catalog import CaptureTask, Catalog
 from hub.control import Control
 from hub.errors import FatalError, HubError
 from hub.log import Log
-from hub.record import Position
+from hub.record import Cursor, Position
 from hub.runtime.events import Events
 from hub.runtime.flow import Flow
 from hub.runtime.outlet import LogOutlet
@@ -88,6 +88,7 @@ async def _run(
         flow = Flow(task, log, control, Trees(catalog, task), stats, events)
         flows.append(flow)
         sinks.append(Supervised(flow.run, stats))
+    await _register(catalog, control, events)
     supervisor = Supervisor(captures, flows, sinks, events)
     running = Running(catalog, log, telemetry, supervisor, events)
     async with anyio.create_task_group() as group:
@@ -100,6 +101,18 @@ async def _run(
         group.cancel_scope.cancel()
     events.info("stopped", failed=supervisor.failed)
     return EXIT_FAILED if supervisor.failed else EXIT_OK
+
+
+async def _register(catalog: Catalog, control: Control, events: Events) -> None:
+    """Hold the log for every materialization, also for one that has never reached its destination; and name the
+    holds of tasks that are no longer configured, since the log grows for them."""
+    held = {hold.name for hold in control.holds()}
+    for name in catalog.materializations.keys() - held:
+        await control.hold(name, control.cursor(name) or Cursor.START)
+    for name in held - catalog.materializations.keys():
+        events.warning(
+            "log_held_for_unknown_task", task=name, cure=f"hub log release {name}, if it is not coming back"
+        )
 
 
 def _capture(task: CaptureTask, log: Log, telemetry: Telemetry, events: Events) -> Supervised:
