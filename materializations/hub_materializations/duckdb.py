@@ -245,6 +245,7 @@ class _Driver:
             self._connection.execute(f"ATTACH {_literal(str(beside))} AS hub_copy")
             try:
                 self._connection.execute(f"COPY FROM DATABASE {DIALECT.quoted(name)} TO hub_copy")
+                self._connection.execute("CHECKPOINT hub_copy")
             finally:
                 self._connection.execute("DETACH hub_copy")
         beside.replace(target)

@@ -56,7 +56,7 @@ class SqlSink:
         self._careful = careful
         """Tasks whose rows are looked at before they are written, after a refusal cost a whole transaction."""
         self._fence = 0
-        self._tables: dict[tuple[str, str, int], Table] = {}
+        self._tables: dict[tuple[str, str, str | None], Table] = {}
         self._owners: dict[TableName, str] = {}
         self._open = False
         self._written = False
@@ -368,8 +368,10 @@ def mark_of(layout: Layout) -> statements.Mark:
     return statements.Mark(columns[layout.index("deleted_at")].name)
 
 
-def _id(binding: Binding) -> tuple[str, str, int]:
-    return binding.collection, binding.target, id(binding.options)
+def _id(binding: Binding) -> tuple[str, str, str | None]:
+    options = binding.options
+    assert isinstance(options, SqlBinding)
+    return binding.collection, binding.target, options.schema
 
 
 def _outcome(
