@@ -109,7 +109,8 @@ def _stream(server: PostgresServer, folder: Path) -> list[Result]:
     for way, over_unix, mark in (("unix socket", True, "≥ 0.85"), ("TCP", False, "≥ 1.2")):
         peer = max(_peer(server, over_unix=over_unix) for _ in range(RUNS))
         best = min(
-            (_hub(server, folder, CHANGES, over_unix=over_unix) for _ in range(RUNS)), key=lambda run: run["wall_s"]
+            (_hub(server, folder, CHANGES, over_unix=over_unix) for _ in range(RUNS)),
+            key=lambda run: run["wall_s"],
         )
         rate = CHANGES / best["wall_s"]
         results += [
@@ -131,10 +132,22 @@ def _peer(server: PostgresServer, *, over_unix: bool) -> float:
     began = time.monotonic()
     subprocess.run(
         [
-            server.program("pg_recvlogical"), "-d", server.dsn_of("postgres", over_unix=over_unix), "-S", "peer",
-            "--start", "-f", "/dev/null", "-o", "proto_version=1", "-o", "publication_names=bench",
-            "--endpos", end, "--no-loop",
-        ],  # fmt: skip
+            server.program("pg_recvlogical"),
+            "-d",
+            server.dsn_of("postgres", over_unix=over_unix),
+            "-S",
+            "peer",
+            "--start",
+            "-f",
+            "/dev/null",
+            "-o",
+            "proto_version=1",
+            "-o",
+            "publication_names=bench",
+            "--endpos",
+            end,
+            "--no-loop",
+        ],
         check=True,
         stderr=subprocess.DEVNULL,
     )
@@ -201,7 +214,16 @@ def _latency(server: PostgresServer, folder: Path) -> list[Result]:
     rows = int(LATENCY_S * LATENCY_RATE_PER_S)
     with tempfile.TemporaryDirectory(dir=folder) as data:
         options = {"tables": ["public.pulse"]}
-        command = [sys.executable, "-m", "bench.postgres", server.dsn, data, str(rows), json.dumps(options), "--pulses"]
+        command = [
+            sys.executable,
+            "-m",
+            "bench.postgres",
+            server.dsn,
+            data,
+            str(rows),
+            json.dumps(options),
+            "--pulses",
+        ]
         reader = subprocess.Popen(command, stdout=subprocess.PIPE)
         assert reader.stdout is not None
         reader.stdout.readline()
@@ -216,11 +238,15 @@ def _latency(server: PostgresServer, folder: Path) -> list[Result]:
     delays = sorted(json.loads(output.splitlines()[-1])["delays_s"])
     return [
         Result("COMMIT sent → durable in the log, p50", statistics.median(delays) * 1e3, "ms", mark="≤ 5"),
-        Result("COMMIT sent → durable in the log, p99", delays[len(delays) * 99 // 100] * 1e3, "ms", mark="≤ 30"),
+        Result(
+            "COMMIT sent → durable in the log, p99", delays[len(delays) * 99 // 100] * 1e3, "ms", mark="≤ 30"
+        ),
     ]
 
 
-async def _reader(dsn: str, folder: Path, rows: int, options: dict[str, Any], *, pulses: bool) -> dict[str, Any]:
+async def _reader(
+    dsn: str, folder: Path, rows: int, options: dict[str, Any], *, pulses: bool
+) -> dict[str, Any]:
     """Capture into a log until `rows` records are durable; with `pulses`, say when each became so."""
     capture = PostgresCapture(dsn=Secret(dsn), **options)
     stats = TaskStats("bench", "capture", "postgres")
@@ -233,13 +259,13 @@ async def _reader(dsn: str, folder: Path, rows: int, options: dict[str, Any], *,
             group.start_soon(outlet.pump)
             group.start_soon(capture.run, None, outlet)
             if pulses:
-                while "slot_lag_bytes" not in stats.gauges:
+                while "slot_lag_bytes" not in stats.gauges:  # noqa: ASYNC110  nothing says when
                     await anyio.sleep(0.02)
                 await anyio.sleep(0.5)
                 print("ready", flush=True)
                 await _watch(outlet, rows, delays)
             else:
-                while sum(edge.records for edge in stats.edges.values()) < rows:
+                while sum(edge.records for edge in stats.edges.values()) < rows:  # noqa: ASYNC110  nothing says when
                     await anyio.sleep(0.005)
                 await outlet.settle()
             wall, cpu = time.monotonic() - began, time.process_time() - cpu

@@ -219,7 +219,8 @@ class PostgresCapture(Capture[PostgresPosition], frozen=True, kw_only=True):
         for table in chosen:
             columns = [(column.name, column.type_oid, column.modifier) for column in table.columns]
             made = layout(task, table.schema, table.name, columns, table.key, types)
-            found.append(Discovered(made.schema, note=checks.note_of(table)))
+            shared = {"schema": table.schema, "table": table.name}
+            found.append(Discovered(made.schema, note=checks.note_of(table), metadata=shared))
         return found
 
     async def run(self, resume: PostgresPosition | None, out: Outlet[PostgresPosition]) -> None:

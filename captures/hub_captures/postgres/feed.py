@@ -112,7 +112,8 @@ class Feed:
         self._messages = messages
         self._origin: str | None = None
         self._touched: list[Gathered] = []
-        self._filled: list[Gathered] = []
+        self._doomed: list[HandOver] = []
+        self._filled: dict[Gathered, None] = {}
         self._quick: dict[int, Callable[[bytes], bool | None]] = {
             ord("I"): self._insert,
             ord("U"): self._update,
@@ -193,13 +194,14 @@ class Feed:
             for table in self._touched:
                 table.close_run(self.begin, self._origin)
                 table.committed = len(table.lines)
-        taken, left = [], []
+        taken: list[Described] = []
+        left: dict[Gathered, None] = {}
         for table in self._filled:
             if table.committed:
                 taken.append(Described(table.schema, table.take(table.committed)))
                 table.committed = 0
             if table.lines:
-                left.append(table)
+                left[table] = None
         self._filled = left
         if not whole:
             # They are filled again with their next record, though still touched by the transaction.
@@ -213,8 +215,7 @@ class Feed:
     def _touch(self, table: Gathered) -> None:
         table.is_touched = True
         self._touched.append(table)
-        if table not in self._filled:
-            self._filled.append(table)
+        self._filled[table] = None
 
     def _begin(self, b: bytes) -> None:
         self.begin = pgoutput.begin(b)
@@ -231,9 +232,10 @@ class Feed:
             table.close_run(self.begin, self._origin)
             table.committed = len(table.lines)
             table.is_touched = False
-            if table.handover is not None and table.handover.is_doomed:
-                table.handover.restart()
         self._touched = []
+        for handover in self._doomed:
+            handover.restart()
+        self._doomed = []
         self.transactions += 1
         self.begin = None
         self._origin = None
@@ -352,6 +354,7 @@ class Feed:
                 assert self.begin is not None
                 self.undecided.add(self.begin.xid)
                 table.handover.doom()
+                self._doomed.append(table.handover)
             table.add(TRUNCATE, b"{}\n", b[1:9], metadata)
             if not table.is_touched:
                 self._touch(table)

@@ -188,8 +188,9 @@ class Session:
                 await self._clear_obstacle()
             elif feed.has_committed:
                 await self._send(whole=True)
-            elif feed.bytes > self._capture.batch and feed.begin is not None:
-                await self._send(whole=False)
+            elif feed.bytes > self._capture.batch:
+                # A piece of a large transaction; or much that was left to the copy, behind which to move.
+                await self._send(whole=feed.begin is None)
             elif feed.is_replaying:
                 feed.replay(REPLAY_BYTES)
                 await anyio.lowlevel.checkpoint()
@@ -230,7 +231,8 @@ class Session:
                     batches = []
                 await self._describe(schema)
             batches.append(batch)
-        await self._out.send(batches, position)
+        if batches or whole:
+            await self._out.send(batches, position)
         if whole:
             self._sent_lsn, self._sent_at = lsn, time.monotonic()
 
@@ -402,10 +404,7 @@ class Session:
         )
         for row in found:
             cells = zip(wanted, row, strict=True)
-            self._feed.fetched = {
-                name: table.decoder.field(name, None if value is None else value.encode())
-                for name, value in cells
-            }
+            self._feed.fetched = {name: table.decoder.field(name, value.encode()) for name, value in cells}
 
     async def _place(self, relation: Relation) -> None:
         """Rows of a relation will follow: find out what they mean, and where they go."""

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import anyio
+import anyio.to_thread
 import psycopg
 import pytest
 
@@ -74,6 +75,12 @@ def writers(dsn: str, count: int = 3, transactions: int = TRANSACTIONS) -> Itera
         assert not writer.errors
 
 
+async def finished(found: list[Writer]) -> None:
+    """Wait for the writers while the capture runs."""
+    for writer in found:
+        await anyio.to_thread.run_sync(writer.join)
+
+
 def prepare(source: Any, key_type: str = "int") -> None:
     source.run(
         "create sequence versions",
@@ -102,8 +109,7 @@ async def test_three_random_writers_leave_no_wrong_stale_or_double_row(source: A
     prepare(source)
     with writers(source.dsn) as found:
         async with source.capturing(chunk=64 * 1024) as out:
-            while any(writer.is_alive() for writer in found):
-                await anyio.sleep(0.01)
+            await finished(found)
             await source.copied(out, "public.t")
             await source.caught_up(out)
     verify(source, out)
@@ -128,8 +134,7 @@ async def test_killed_at_random_moments_of_the_snapshot_nothing_is_lost_or_doubl
                 group.cancel_scope.cancel()
         async with source.capturing(out, chunk=64 * 1024), anyio.create_task_group() as group:
             group.start_soon(sync_now_and_then)
-            while any(writer.is_alive() for writer in found):
-                await anyio.sleep(0.01)
+            await finished(found)
             await source.copied(out, "public.t")
             await source.caught_up(out)
             group.cancel_scope.cancel()

@@ -10,6 +10,7 @@ import pytest
 
 from hub.errors import FatalError, TransientError
 from hub.record import TRUNCATE
+from hub.testing.postgres import PostgresServer
 from hub_captures.postgres.position import PostgresPosition
 
 pytestmark = pytest.mark.anyio
@@ -248,7 +249,7 @@ async def test_48_an_idle_source_confirms_the_wal_of_others(source: Any) -> None
         ((end,),) = source.rows("select (pg_current_wal_lsn() - '0/0')::bigint")
         await out.until(lambda: out.durable is not None and out.durable.lsn >= end - (1 << 20))
         with anyio.fail_after(20):
-            while source.rows(
+            while source.rows(  # noqa: ASYNC110  the server says nothing of itself
                 f"select 1 from pg_replication_slots where slot_name = 'hub_{source.task}' "
                 f"and confirmed_flush_lsn - '0/0' < {end - (1 << 20)}"
             ):
@@ -350,3 +351,54 @@ async def test_an_oversized_row_of_the_snapshot_is_treated_alike(source: Any) ->
     first, second = out.records(source.collection("public.t"))
     assert (first.doc, first.meta["oversized"]) == ({"id": 1}, ["b"])
     assert "oversized" not in second.meta
+
+
+async def test_21_a_crashed_server_loses_and_doubles_nothing(source: Any, tmp_path_factory: Any) -> None:
+    with PostgresServer() as server:
+        server.run("create table marks (id text primary key)", "create table t (id int primary key)")
+        own = type(source)(server, "postgres", server.dsn)
+        out = own.outlet(auto_sync=False)
+        for round_number in range(4):
+            errors: list[BaseException] = []
+
+            async def run(errors: list[BaseException] = errors) -> None:
+                errors.append(await fails(own, out))
+
+            async with anyio.create_task_group() as group:
+                group.start_soon(run)
+                first = round_number * 1000
+                own.run(f"insert into t select generate_series({first}, {first + 499})")
+                if round_number:
+                    await own.caught_up(out)
+                if round_number % 2:
+                    out.sync()
+                own.run(f"insert into t select generate_series({first + 500}, {first + 999})")
+                server.kill()
+            assert isinstance(errors[0], TransientError)
+            server.start()
+        async with own.capturing(out):
+            await own.caught_up(out)
+            await settled(own, out)
+        replica = own.replica(out, "public.t")
+        assert replica.faults == []
+        assert set(replica.rows) == {(number,) for number in range(4000)}
+
+
+async def test_much_that_is_left_to_the_copy_does_not_fill_the_buffer(source: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr("hub_captures.postgres.copier.CHUNK_ROWS_FIRST", 100)
+    monkeypatch.setattr("hub_captures.postgres.copier.CHUNK_ROWS_MAX", 100)
+    source.run(
+        "create table a (id int primary key, b text)",
+        "create table z (id int primary key, b text)",
+        "insert into a select n, 'x' from generate_series(1, 3000) n",
+    )
+    async with source.capturing(buffer=64 * 1024, batch=32 * 1024) as out:
+        await out.until(lambda: out.count_records(source.collection("public.a")) > 0)
+        for first in range(0, 3000, 500):
+            source.run(
+                f"insert into z select n, repeat('x', 100) from generate_series({first}, {first + 499}) n"
+            )
+        await source.caught_up(out)
+        await settled(source, out)
+    assert len(source.replica(out, "public.z").rows) == 3000
+    assert len(source.replica(out, "public.a").rows) == 3000
