@@ -21,10 +21,12 @@ PositionT = TypeVar("PositionT", bound=Position)
 
 
 class Discovered(msgspec.Struct, frozen=True):
-    """A collection that could be captured: its schema, and what a person should know about it."""
+    """A collection that could be captured: its schema, what a person should know about it, and the metadata that
+    all its records will share."""
 
     schema: CollectionSchema
     note: str = ""
+    metadata: dict[str, Any] = {}
 
 
 class Finding(msgspec.Struct, frozen=True):

@@ -118,6 +118,10 @@ class Materialization(Spec, frozen=True, kw_only=True):
     async def check(self, task: TaskName) -> Sequence[Finding]:
         """Reach the destination and see whether it may be written, changing nothing. Failures carry their cure."""
 
+    async def plan(self, task: TaskName, bindings: Sequence[tuple[Binding, CollectionSchema]]) -> Sequence[str]:
+        """What a start would do to the destination before the first record, such as statements; changes nothing."""
+        return []
+
     @abc.abstractmethod
     def open(self, task: TaskName) -> AbstractAsyncContextManager[Sink]:
         """Connect. Raises `TransientError` or `FatalError`; closes on leaving, dropping what is not committed."""

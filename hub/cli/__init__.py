@@ -18,6 +18,7 @@ from hub.errors import ConfigError, HubError
 COMMANDS = {
     "run": "Run CONFIG: captures into the log, and from the log into the destinations.",
     "lint": "Find every mistake in configuration files, starting nothing.",
+    "plan": "Show what CONFIG would do: collections, guarantees, routes, and the statements a start would run.",
     "check": "Reach every source and destination of a configuration, changing nothing.",
     "map": "Run a mapping over JSON lines: from standard input to standard output.",
     "log": "Look into a durable log.",

@@ -109,9 +109,9 @@ async def _register(catalog: Catalog, control: Control, events: Events) -> None:
     held = {hold.name for hold in control.holds()}
     for name in catalog.materializations.keys() - held:
         await control.hold(name, control.cursor(name) or Cursor.START)
-    for name in held - catalog.materializations.keys():
+    for stranger in held - catalog.materializations.keys():
         events.warning(
-            "log_held_for_unknown_task", task=name, cure=f"hub log release {name}, if it is not coming back"
+            "log_held_for_unknown_task", task=stranger, cure=f"hub log release {stranger}, if it is not coming back"
         )
 
 

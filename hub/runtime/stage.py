@@ -108,7 +108,7 @@ class Leaf:
 
     def restart(self, schema: CollectionSchema) -> None:
         self._schema = schema
-        known = {column.name: column.type for column in self._schema.columns()}
+        known = listed(self._schema)
         learnt = {name: column for name, column in self._columns.items() if name not in known}
         self._columns = known | (learnt if self._schema.is_open else {})
         if learnt and self._schema.is_open:
@@ -189,6 +189,12 @@ def settled(batch: Batch, policy: ErrorPolicy, component: str, outcome: Outcome)
         ]
     keep = [index for index in range(batch.count) if index not in batch.errors]
     return batch.take(keep).with_errors(None)
+
+
+def listed(schema: CollectionSchema) -> dict[str, ColumnType]:
+    """The fields whose types the schema states; a key field that it only names is still to be learnt."""
+    stated = schema.schema.get("properties", {})
+    return {column.name: column.type for column in schema.columns() if column.name in stated}
 
 
 def renamed(schema: CollectionSchema, collection: str, key: tuple[str, ...] | None) -> CollectionSchema:

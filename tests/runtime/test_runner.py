@@ -5,13 +5,14 @@ from __future__ import annotations
 import base64
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import anyio
 import anyio.lowlevel
 import pytest
 
-from hub.catalog import Catalog, DerivationTask, Sources
+from hub.catalog import Catalog, CollectionOptions, DerivationTask, Sources
 from hub.catalog import Step as ProcessorStep
 from hub.errors import FatalError, Fenced, RecordError, TransientError
 from hub.materialization import Commit
@@ -233,6 +234,19 @@ async def test_an_open_schema_is_learnt_before_the_record_that_needs_it(
     await run_hub(make_catalog())
     columns = {column.name: column.type.kind for column in store.described[-1][1].columns()}
     assert columns == {"id": "integer", "name": "string", "tags": "array"}
+
+
+async def test_a_key_that_no_schema_states_is_learnt_with_its_type(
+    make_catalog: Make, script: Script, store: Store
+) -> None:
+    script.sends = [[Batch.of_docs("s", [{"n": 1, "id": 7}])]]
+    catalog = make_catalog()
+    keyed = replace(catalog, collections={"s": CollectionOptions(key=["/id"])})
+    await run_hub(keyed)
+    assert [(c.name, c.type.kind, c.in_key) for c in store.described[-1][1].columns()] == [
+        ("n", "integer", False),
+        ("id", "integer", True),
+    ]
 
 
 async def test_with_a_dead_sink_queues_stay_in_their_budgets_and_the_capture_waits_at_the_cap(
