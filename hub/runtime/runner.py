@@ -111,7 +111,9 @@ async def _register(catalog: Catalog, control: Control, events: Events) -> None:
         await control.hold(name, control.cursor(name) or Cursor.START)
     for stranger in held - catalog.materializations.keys():
         events.warning(
-            "log_held_for_unknown_task", task=stranger, cure=f"hub log release {stranger}, if it is not coming back"
+            "log_held_for_unknown_task",
+            task=stranger,
+            cure=f"hub log release {stranger}, if it is not coming back",
         )
 
 
