@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import anyio
 
@@ -125,7 +126,7 @@ def append_rows(path: Path, seconds: float) -> list[Row]:
                 if kind == 0:
                     raw.append(raw_append(where, data, seconds)[0])
                 else:
-                    found = anyio.run(log_append, where, batch, None if kind == 1 else 1, seconds)
+                    found = run(log_append, where, batch, None if kind == 1 else 1, seconds)
                     (plain if kind == 1 else packed).append(found)
                 shutil.rmtree(where)
         rows.append(
@@ -144,10 +145,14 @@ def append_rows(path: Path, seconds: float) -> list[Row]:
 
 
 async def many_tasks(path: Path, tasks: int, seconds: float) -> Row:
+    """Each task appends one record after the other; beside it one sync for each record, and one for a whole group."""
     latencies: list[float] = []
-    batch = Batch("a", 1, ndjson=documents(1, 200))
+    data = documents(1, 200)
+    batch = Batch("a", 1, ndjson=data)
+    alone = raw_append(path, data, seconds / 4)[0]
+    groups = raw_append(path, data * tasks, seconds / 4)[0]
     async with Log.open(path, options(None)) as log:
-        end = time.perf_counter() + seconds
+        cpu, end = time.process_time(), time.perf_counter() + seconds
 
         async def append() -> None:
             while (started := time.perf_counter()) < end:
@@ -157,12 +162,16 @@ async def many_tasks(path: Path, tasks: int, seconds: float) -> Row:
         async with anyio.create_task_group() as group:
             for _ in range(tasks):
                 group.start_soon(append)
-        groups = log.stats.groups
+        cpu = time.process_time() - cpu
+        syncs = log.stats.groups
     latencies.sort()
     return {
         "tasks x 1 record": tasks,
         "commits/s": len(latencies) / seconds,
-        "syncs/s": groups / seconds,
+        "raw, a sync each": alone,
+        "raw, a sync a group": groups * tasks,
+        "syncs/s": syncs / seconds,
+        "CPU us/commit": cpu / len(latencies) * 1e6,
         "p50 ms": latencies[len(latencies) // 2] * 1e3,
         "p99 ms": latencies[len(latencies) * 99 // 100] * 1e3,
     }
@@ -333,9 +342,46 @@ async def flat_memory(path: Path, minutes: float) -> Row:
     }
 
 
+async def large_transaction(path: Path, megabytes: int) -> Row:
+    """One source transaction larger than the budget: appended in parts, then read, memory watched."""
+    data = documents(5000, 200)
+    batch = Batch("a", 5000, ndjson=data)
+    seen: list[int] = []
+    total = 0
+    limits = LogOptions(retention=Retention(age_s=None), tail_bytes=16 << 20, queue_bytes=16 << 20)
+    before = rss()
+    async with Log.open(path, limits) as log:
+        started = time.perf_counter()
+        large = log.begin("t")
+        for _ in range((megabytes << 20) // len(data)):
+            await large.part([batch])
+            seen.append(rss())
+        await large.commit([], b"p")
+        wrote = time.perf_counter() - started
+        reader = log.reader("r", credit_bytes=8 << 20)
+        started = time.perf_counter()
+        while reader.lag_frames:
+            for committed in await reader.read(4 << 20):
+                total += committed.size
+                reader.release(committed.size)
+            seen.append(rss())
+        read = time.perf_counter() - started
+    return {
+        "one transaction, MB": megabytes,
+        "append MB/s": total / wrote / 1e6,
+        "read MB/s": total / read / 1e6,
+        "RSS grew by MB": (max(seen) - before) / 1e6,
+    }
+
+
 def rss() -> int:
     with Path("/proc/self/statm").open() as file:
         return int(file.read().split()[1]) * resource.getpagesize()
+
+
+def run(call: Callable[..., Any], *arguments: Any) -> Any:
+    """On the loop that `hub run` uses."""
+    return anyio.run(call, *arguments, backend_options={"use_uvloop": True})
 
 
 def main() -> None:
@@ -343,12 +389,13 @@ def main() -> None:
     parser.add_argument("--path", type=Path, default=Path(tempfile.gettempdir()))
     parser.add_argument("--seconds", type=float, default=0.5)
     parser.add_argument("--rss-minutes", type=float, default=0.25)
+    parser.add_argument("--large-mb", type=int, default=1024)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--follow", type=Path)
     parser.add_argument("--count", type=int, default=500)
     given = parser.parse_args()
     if given.follow:
-        anyio.run(follow, given.follow, given.count)
+        run(follow, given.follow, given.count)
         return
     # As `hub run` does: the defaults of the collector are made for programs that keep less.
     gc.set_threshold(50_000, 20, 100)
@@ -362,19 +409,14 @@ def main() -> None:
             return made
 
         tables.append(append_rows(fresh(), given.seconds))
-        tables.append([anyio.run(many_tasks, fresh(), tasks, given.seconds * 4) for tasks in (1, 16, 256)])
+        tables.append([run(many_tasks, fresh(), tasks, given.seconds * 4) for tasks in (1, 16, 256)])
         tables.append(
-            [
-                anyio.run(read_back, fresh(), size, 1000, level, 256)
-                for size in (200, 1000)
-                for level in (None, 1)
-            ]
+            [run(read_back, fresh(), size, 1000, level, 256) for size in (200, 1000) for level in (None, 1)]
         )
         tables.append([recovery(fresh(), 200, 1), recovery(fresh(), 200, 1000)])
-        tables.append(
-            [anyio.run(hand_over, fresh(), 1000), anyio.run(hand_over_to_process, fresh(), given.count)]
-        )
-        tables.append([anyio.run(flat_memory, fresh(), given.rss_minutes)])
+        tables.append([run(hand_over, fresh(), 1000), run(hand_over_to_process, fresh(), given.count)])
+        tables.append([run(large_transaction, fresh(), given.large_mb)])
+        tables.append([run(flat_memory, fresh(), given.rss_minutes)])
     if given.json:
         print(json.dumps(tables))
         return
