@@ -20,10 +20,10 @@ from hub.log.journal import State
 from hub.log.reader import Reader
 from hub.log.recovery import schema_texts, sealed
 from hub.log.replay import frames_after
-from hub.log.segment import SUFFIX, Segment, read_header, read_seal, scan
+from hub.log.segment import SUFFIX, Segment, read_header, read_seal, scan, segment_name
 from hub.log.tail import Tail
 from hub.log.transaction import decode_head
-from hub.log.watermark import Watch, read_mark
+from hub.log.watermark import Mark, Watch, read_mark
 from hub.record import Cursor, Place
 
 NEVER = 1 << 62
@@ -90,11 +90,20 @@ class Follower:
         """Wait until a frame after `seq` is durable, however long that takes."""
         while self.end.seq <= seq:
             mark = read_mark(self.writer.directory)
-            if mark is None or mark.seq > self.end.seq:
+            if mark is None or (mark.seq > self.end.seq and not self._moved_within(mark)):
                 await anyio.to_thread.run_sync(self.refresh)
-                if self.end.seq > seq:
-                    return
-            await self._watch.wait()
+            if self.end.seq <= seq:
+                await self._watch.wait()
+
+    def _moved_within(self, mark: Mark) -> bool:
+        """Take a mark that is within the newest segment known, without looking at the files again."""
+        newest = self.writer.segments[-1]
+        following = self.writer.directory / segment_name(newest.segno + 1)
+        if newest.sealed or mark.epoch != newest.header.epoch or following.exists():
+            return False
+        newest.last_seq = mark.seq
+        self.end = Place(mark.epoch, mark.seq)
+        return True
 
     def refresh(self) -> None:
         """Look again which segments there are and how far they are durable."""
@@ -124,10 +133,13 @@ class Follower:
             if not segment.sealed:
                 following = [s.header.base_seq for s in found if s.segno > segment.segno]
                 segment.last_seq = min([self.end.seq, *[base - 1 for base in following]])
+        begins_later = [s.segno for s in self.writer.segments[:1]] != [found[0].segno]
         self.writer.segments = found
-        history = History(self.fs, self._fragments, self.journal, None)
-        history.load(found[0].header.base_seq)
-        self.history = history
+        if self.history is None or begins_later:
+            # What was in the segments that have gone stands in fragments now.
+            history = History(self.fs, self._fragments, self.journal, None)
+            history.load(found[0].header.base_seq)
+            self.history = history
 
     def state(self) -> State:
         """Positions, schemas and counts as of the end."""

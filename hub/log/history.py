@@ -39,6 +39,7 @@ class History:
         self.directory = directory
         self.journal = journal
         self._control = control
+        self._oldest_seq = 0
         self.trims = control.trims(journal) if control is not None else {}
         self._fragments: dict[str, tuple[Fragment, ...]] = {}
         self.used_bytes = 0
@@ -48,6 +49,7 @@ class History:
 
         Raises Corrupt when a registered fragment is missing or damaged.
         """
+        self._oldest_seq = oldest_seq
         listed = self._control.fragments(self.journal) if self._control is not None else []
         registered = {name: msgspec.msgpack.decode(entry, type=Fragment) for name, entry in listed}
         present = self._on_disk()
@@ -150,6 +152,8 @@ class History:
                         return
                     yield piece, body, path
             except FileNotFoundError:
+                if self._control is None:
+                    self.load(self._oldest_seq)
                 if fragment in self.of(collection):
                     raise Corrupt(f"{path}: the fragment is missing") from None
                 continue
