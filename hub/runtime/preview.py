@@ -51,11 +51,9 @@ class Plan(msgspec.Struct, frozen=True):
 
     @property
     def problems(self) -> list[str]:
-        return [
-            f"{part.task}: {part.problem}"
-            for part in (*self.captures, *self.materializations)
-            if part.problem
-        ]
+        found = [(plan.task, plan.problem) for plan in self.captures]
+        found += [(plan.task, plan.problem) for plan in self.materializations]
+        return [f"{task}: {problem}" for task, problem in found if problem]
 
 
 async def preview(catalog: Catalog) -> Plan:

@@ -25,9 +25,9 @@ TARGETS_MAX = 10_000
 """Tables, topics or paths that one binding may route to. Documents are hostile: more is a mistake."""
 
 
-PIECE_BYTES = 256 << 10
-"""Batches are processed in pieces of this size, whose values stay in the processor's cache: whole batches of
-1 MiB cost a third more."""
+PIECE_BYTES = 32 << 10
+"""Batches are processed in pieces of this size, whose values stay in the processor's cache: the reference mapping
+takes 2.1 µs a record in pieces of 128 records, 2.7 µs in pieces of 512 (bench/mapping.py)."""
 
 
 @dataclass(frozen=True, slots=True)
