@@ -46,6 +46,9 @@ ROWS_SMALL = 100
 
 COPY_CHUNK_BYTES = 1 << 20
 
+DIRECT_OFF = 50
+"""Loads for which COPY straight into the table is not tried again after it met a key that was there."""
+
 JsonType = Literal["json", "jsonb"]
 
 
@@ -181,6 +184,7 @@ class _Driver:
         self._where = where
         self.dialect = dialect
         self.default_schema: str | None = schema
+        self._direct_off = 0
         pid = connection.info.backend_pid
         with _mapped(where):
             row = connection.execute(
@@ -253,6 +257,8 @@ class _Driver:
         if len(load.rows) <= ROWS_SMALL:
             self._many(statements.upsert_row(self.dialect, table, names, key, set_), load)
             return
+        if load.is_new and self._copied_directly(layout, load):
+            return
         relation = self._stage(layout, names, load)
         self.execute(statements.upsert_from(self.dialect, table, names, key, set_, relation))
 
@@ -275,6 +281,24 @@ class _Driver:
 
     def probe(self, layout: Layout, load: Load) -> None:
         raise AssertionError("PostgreSQL has savepoints")
+
+    def _copied_directly(self, layout: Layout, load: Load) -> bool:
+        """COPY rows whose keys should be new straight into the table. False: one of them was there already.
+
+        That happens when rows are read from the source once more, so it is not tried again for a while.
+        """
+        if self._direct_off > 0:
+            self._direct_off -= 1
+            return False
+        self.execute("SAVEPOINT hub_direct")
+        try:
+            self._copy(layout.table.sql(self.dialect), layout.names, load)
+        except Refused:
+            self.execute("ROLLBACK TO SAVEPOINT hub_direct")
+            self._direct_off = DIRECT_OFF
+            return False
+        self.execute("RELEASE SAVEPOINT hub_direct")
+        return True
 
     def _many(self, statement: str, load: Load) -> None:
         """One statement a row, prepared, all in one round trip. Cells are text that the server reads."""

@@ -25,6 +25,8 @@ class Load:
     origin: Sequence[int]
     ndjson: bytes | None = None
     """The same rows as JSON lines by field name, where the batch's own bytes are just that."""
+    is_new: bool = False
+    """The source made or read every row, so most likely none is in the table. Only a hint."""
 
 
 @dataclass(slots=True)
@@ -65,15 +67,15 @@ def reduced(
     if not deletes and kept is None:
         last = dict(zip(keys, range(len(keys)), strict=True))
         if len(last) == len(keys):
-            return Reduced(upserts=whole(rows))
+            return Reduced(upserts=whole(rows, is_new=ops is None or not ops.strip(b"cr")))
         origin = list(last.values())
         return Reduced(upserts=Load([rows.tuples[index] for index in origin], origin))
     return _split(_states(rows, kept, soft_at), rows, soft_at is not None)
 
 
-def whole(rows: Rows) -> Load:
+def whole(rows: Rows, *, is_new: bool = False) -> Load:
     """All records as rows, as they are."""
-    return Load(_Lazy(rows), range(rows.count), rows.ndjson)
+    return Load(_Lazy(rows), range(rows.count), rows.ndjson, is_new)
 
 
 class _Lazy(Sequence[Row]):
