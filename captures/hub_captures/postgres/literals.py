@@ -75,7 +75,8 @@ def composite(fields: Sequence[tuple[str, Convert]]) -> Convert:
     converts = [convert for _, convert in fields]
 
     def convert(value: bytes) -> bytes:
-        parts = _composite_fields(value)
+        # A composite of no field and one of a single null are written alike.
+        parts = _composite_fields(value) if fields else []
         if len(parts) != len(fields):
             # The type was altered between the change and now: nothing is known about the fields.
             return text(value)
@@ -91,8 +92,6 @@ def composite(fields: Sequence[tuple[str, Convert]]) -> Convert:
 def _composite_fields(value: bytes) -> list[bytes | None]:
     found: list[bytes | None] = []
     at, end = 1, len(value) - 1
-    if at == end:
-        return []
     while True:
         match = _FIELD.match(value, at, end)
         assert match is not None

@@ -323,3 +323,17 @@ async def test_changes_of_several_tables_in_one_transaction_become_visible_toget
     ]
     assert len(frames) == 1
     assert UPDATE not in {record.op for record in out.records()}
+
+
+async def test_70_a_value_of_twenty_megabytes_comes_by_both_ways(source: Any) -> None:
+    source.run(
+        "create table t (id int primary key, b text)",
+        "insert into t select 1, string_agg(md5(n::text), '') from generate_series(1, 655360) n",
+    )
+    async with source.capturing() as out:
+        await source.copied(out, "public.t")
+        source.run("insert into t select 2, b from t where id = 1")
+        await source.caught_up(out)
+    rows = source.replica(out, "public.t").rows
+    assert len(rows[(1,)]["b"]) == 20 * 1024 * 1024
+    assert rows[(1,)]["b"] == rows[(2,)]["b"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import threading
 from collections.abc import Iterator
@@ -81,10 +82,10 @@ async def finished(found: list[Writer]) -> None:
         await anyio.to_thread.run_sync(writer.join)
 
 
-def prepare(source: Any, key_type: str = "int") -> None:
+def prepare(source: Any) -> None:
     source.run(
         "create sequence versions",
-        f"create table t (id {key_type} primary key, v bigint not null, filler text default repeat('x', 60))",
+        "create table t (id int primary key, v bigint not null, filler text default repeat('x', 60))",
         f"insert into t select g, nextval('versions') from generate_series(0, {KEYS - 1}) g where g % 3 > 0",
     )
 
@@ -141,27 +142,71 @@ async def test_killed_at_random_moments_of_the_snapshot_nothing_is_lost_or_doubl
     verify(source, out)
 
 
+def stall(source: Any, on: bool) -> None:
+    """Let commits wait for a standby that is not there, or go on."""
+    name = "nobody" if on else ""
+    source.run(f"alter system set synchronous_standby_names = '{name}'", "select pg_reload_conf()")
+
+
+@contextlib.contextmanager
+def stalls(source: Any) -> Iterator[None]:
+    """Where commits may be stalled; at the end none is."""
+    try:
+        yield
+    finally:
+        source.run("alter system reset synchronous_standby_names", "select pg_reload_conf()")
+
+
 @pytest.mark.anyio
 async def test_commits_that_wait_for_a_standby_are_not_lost(source: Any) -> None:
     prepare(source)
-    source.run("alter system set synchronous_standby_names = ''")
-
-    def stall(on: bool) -> None:
-        name = "nobody" if on else ""
-        source.run(f"alter system set synchronous_standby_names = '{name}'", "select pg_reload_conf()")
-
     chance = random.Random(3)
-    try:
-        with writers(source.dsn, transactions=300) as found:
-            async with source.capturing(chunk=64 * 1024) as out:
-                while any(writer.is_alive() for writer in found):
-                    stall(True)
-                    await anyio.sleep(chance.uniform(0.01, 0.05))
-                    stall(False)
-                    await anyio.sleep(chance.uniform(0.0, 0.03))
-                await source.copied(out, "public.t")
-                await source.caught_up(out)
-    finally:
-        stall(False)
-        source.run("alter system reset synchronous_standby_names", "select pg_reload_conf()")
+    with stalls(source), writers(source.dsn, transactions=300) as found:
+        async with source.capturing(chunk=64 * 1024) as out:
+            while any(writer.is_alive() for writer in found):
+                stall(source, True)
+                await anyio.sleep(chance.uniform(0.01, 0.05))
+                stall(source, False)
+                await anyio.sleep(chance.uniform(0.0, 0.03))
+            await source.copied(out, "public.t")
+            await source.caught_up(out)
+    verify(source, out)
+
+
+@pytest.mark.anyio
+@pytest.mark.timeout(600)
+@pytest.mark.skipif("HUB_LONG" not in os.environ, reason="takes a minute or more; HUB_LONG=1 runs it")
+async def test_forty_thousand_transactions_with_stalls_and_kills(source: Any, monkeypatch: Any) -> None:
+    monkeypatch.setitem(globals(), "KEYS", 200_000)
+    prepare(source)
+    chance = random.Random(5)
+    out = source.outlet(auto_sync=False)
+
+    async def sync_now_and_then() -> None:
+        while True:
+            await anyio.sleep(chance.uniform(0, 0.05))
+            out.sync()
+
+    async def stall_now_and_then() -> None:
+        while True:
+            await anyio.to_thread.run_sync(stall, source, True)
+            await anyio.sleep(chance.uniform(0.01, 0.06))
+            await anyio.to_thread.run_sync(stall, source, False)
+            await anyio.sleep(chance.uniform(0.2, 0.6))
+
+    with stalls(source), writers(source.dsn, transactions=14_000) as found:
+        async with anyio.create_task_group() as outer:
+            outer.start_soon(stall_now_and_then)
+            while any(writer.is_alive() for writer in found):
+                async with source.capturing(out, chunk=256 * 1024), anyio.create_task_group() as group:
+                    group.start_soon(sync_now_and_then)
+                    await anyio.sleep(chance.uniform(0.5, 2.5))
+                    group.cancel_scope.cancel()
+            outer.cancel_scope.cancel()
+        stall(source, False)
+    async with source.capturing(out, chunk=256 * 1024), anyio.create_task_group() as group:
+        group.start_soon(sync_now_and_then)
+        await source.copied(out, "public.t")
+        await source.caught_up(out)
+        group.cancel_scope.cancel()
     verify(source, out)

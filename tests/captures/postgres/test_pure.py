@@ -1,0 +1,245 @@
+"""Decoding, order of keys, visibility and positions: bytes and rules, without a server."""
+
+from __future__ import annotations
+
+import json
+import struct
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hub.errors import FatalError
+from hub_captures.postgres import literals, pgoutput
+from hub_captures.postgres.decoder import (
+    DELIMITER,
+    NULL_MARK,
+    QUOTE,
+    UNCHANGED,
+    Decoder,
+    RowColumn,
+    copied_cells,
+    tuple_cells,
+)
+from hub_captures.postgres.feed import Feed
+from hub_captures.postgres.handover import HandOver, must_see
+from hub_captures.postgres.position import (
+    Chunk,
+    Copying,
+    Followed,
+    PostgresPosition,
+    Visibility,
+    lsn_of,
+    lsn_text,
+    pack_followed,
+    pack_pending,
+    unpack_followed,
+    unpack_pending,
+)
+from hub_captures.postgres.types import PgType, codec
+
+TEXT_TYPE = {25: PgType(25, "pg_catalog", "text", "b"), 20: PgType(20, "pg_catalog", "int8", "b")}
+TEXT = codec(25, -1, TEXT_TYPE)
+NUMBER = codec(20, -1, TEXT_TYPE)
+texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
+cells = st.lists(st.one_of(st.none(), texts), min_size=1, max_size=8)
+
+
+def decoder_of(count: int) -> Decoder:
+    return Decoder([RowColumn(f'%b"{number}\n', TEXT) for number in range(count)])
+
+
+def tuple_of(values: list[Any]) -> bytes:
+    parts = [struct.pack(">H", len(values))]
+    for value in values:
+        if value is None:
+            parts.append(b"n")
+        elif value is UNCHANGED:
+            parts.append(b"u")
+        else:
+            parts.append(b"t" + struct.pack(">I", len(value.encode())) + value.encode())
+    return b"".join(parts)
+
+
+@given(cells)
+def test_a_tuple_becomes_the_same_document_by_the_quick_and_the_careful_way(values: list[str | None]) -> None:
+    decoder = decoder_of(len(values))
+    message = tuple_of(values)
+    found, end = tuple_cells(message, 0)
+    assert end == len(message)
+    line = decoder.row(message, 2)
+    assert line == decoder.document(found)
+    assert line is not None
+    assert line.count(b"\n") == 1
+    assert list(json.loads(line).values()) == values
+
+
+def csv(values: list[str | None]) -> bytes:
+    """A row as COPY writes it."""
+    parts = []
+    for value in values:
+        if value is None:
+            parts.append(NULL_MARK)
+            continue
+        text = value.encode()
+        special = any(sign in text for sign in (DELIMITER, QUOTE, b"\n", b"\r")) or text == NULL_MARK
+        parts.append(QUOTE + text.replace(QUOTE, QUOTE * 2) + QUOTE if special else text)
+    return DELIMITER.join(parts) + b"\n"
+
+
+@given(st.lists(st.one_of(st.none(), texts, st.text("\x01\x02\x03\n,a", max_size=5)), min_size=1, max_size=6))
+def test_a_copied_row_becomes_the_same_document_as_the_tuple(values: list[str | None]) -> None:
+    decoder = decoder_of(len(values))
+    row = csv(values)
+    expected = decoder.row(tuple_of(values), 2)
+    assert decoder.document(copied_cells(row)) == expected
+    if QUOTE not in row:
+        assert decoder.copied(row[:-1].split(DELIMITER)) == expected
+
+
+def test_an_unchanged_value_takes_the_careful_way() -> None:
+    decoder = decoder_of(2)
+    message = tuple_of(["a", UNCHANGED])
+    assert decoder.row(message, 2) is None
+    found, _ = tuple_cells(message, 0)
+    assert found == [b"a", UNCHANGED]
+    assert decoder.unchanged(found) == ['%b"1\n']
+    assert json.loads(decoder.document(found)) == {'%b"0\n': "a"}
+
+
+def test_text_that_is_no_utf8_is_replaced_and_never_stops_the_stream() -> None:
+    decoder = decoder_of(1)
+    message = struct.pack(">H", 1) + b"t" + struct.pack(">I", 2) + b"a\xff"
+    assert decoder.row(message, 2) is None
+    assert json.loads(decoder.document(tuple_cells(message, 0)[0])) == {'%b"0\n': "a�"}
+
+
+def quoted_element(value: str | None) -> str:
+    return "NULL" if value is None else '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+@given(st.lists(st.one_of(st.none(), texts)))
+def test_arrays_of_any_text(values: list[str | None]) -> None:
+    written = "{" + ",".join(quoted_element(value) for value in values) + "}"
+    assert json.loads(literals.array(literals.text)(written.encode())) == values
+
+
+@given(st.lists(st.one_of(st.none(), texts), min_size=1, max_size=5))
+def test_composites_of_any_text(values: list[str | None]) -> None:
+    def field(value: str | None) -> str:
+        return "" if value is None else '"' + value.replace("\\", "\\\\").replace('"', '""') + '"'
+
+    written = "(" + ",".join(field(value) for value in values) + ")"
+    convert = literals.composite([(str(number), literals.text) for number in range(len(values))])
+    assert list(json.loads(convert(written.encode())).values()) == values
+
+
+@given(st.dictionaries(texts, st.one_of(st.none(), texts)))
+def test_hstores_of_any_text(pairs: dict[str, str | None]) -> None:
+    written = ", ".join(f"{quoted_element(name)}=>{quoted_element(value)}" for name, value in pairs.items())
+    assert json.loads(literals.hstore(written.encode())) == pairs
+
+
+@given(st.integers(0, (1 << 64) - 1))
+def test_lsns_are_read_back(lsn: int) -> None:
+    assert lsn_of(lsn_text(lsn)) == lsn
+
+
+uint32 = st.integers(0, (1 << 32) - 1)
+
+
+@given(st.dictionaries(uint32, st.builds(Followed, uint32, uint32, uint32)), st.lists(uint32))
+def test_packed_tables_are_read_back(followed: dict[int, Followed], pending: list[int]) -> None:
+    assert unpack_followed(pack_followed(followed)) == followed
+    assert unpack_pending(pack_pending(pending)) == pending
+
+
+def test_a_position_of_a_large_database_stays_small() -> None:
+    followed = pack_followed({oid: Followed(oid, oid, oid) for oid in range(16384, 16484)})
+    position = PostgresPosition("7", 1, 5, "hub_shop", 1, followed=followed)
+    assert len(position.encode()) < 3_000
+
+
+@given(st.integers(3, 1 << 40), st.integers(0, 1000), st.sets(st.integers(0, 1000)), st.integers(-1500, 500))
+def test_visibility_is_that_of_the_server_over_wrap_around(
+    xmin: int, width: int, running: set[int], offset: int
+) -> None:
+    xmax = xmin + width
+    xip = {xmin + each for each in running if each < width}
+    visibility = Visibility(xmin, xmax, tuple(sorted(xip)))
+    wide = max(0, xmax + offset)
+    expected = wide < xmin or (wide < xmax and wide not in xip)
+    assert visibility.sees(wide & 0xFFFFFFFF) == expected
+
+
+def test_visibility_is_read_as_the_server_writes_it() -> None:
+    assert Visibility.parse("812:830:815,820") == Visibility(812, 830, (815, 820))
+    assert Visibility.parse("812:812:") == Visibility(812, 812)
+
+
+def number(key: tuple[str, ...]) -> int:
+    return int(key[0])
+
+
+def test_changes_are_judged_by_range_and_visibility() -> None:
+    handover = HandOver(Copying(), number)
+    assert not handover.keeps(("5",), 100)
+    handover.read(Chunk(("10",), Visibility(50, 60, (55,)), 1000), 10)
+    handover.read(Chunk(("20",), Visibility(70, 80), 2000), 10)
+    assert not handover.keeps(("10",), 40)
+    assert handover.keeps(("10",), 55)
+    assert handover.keeps(("-3",), 65)
+    assert not handover.keeps(("11",), 65)
+    assert handover.keeps(("20",), 90)
+    assert not handover.keeps(("21",), 90)
+
+
+def test_a_passed_fence_is_forgotten_and_its_range_kept() -> None:
+    handover = HandOver(Copying(), number)
+    handover.read(Chunk(("10",), Visibility(50, 60), 1000), 10)
+    handover.read(Chunk(None, Visibility(70, 80), 2000), 5)
+    assert handover.is_complete
+    assert not handover.passed(999)
+    assert handover.passed(1000)
+    assert handover.keeps(("10",), 40)
+    assert not handover.keeps(("11",), 40)
+    assert handover.passed(2000)
+    assert handover.is_settled
+    assert handover.keeps(("11",), 40)
+    assert handover.state.rows == 15
+
+
+def test_a_table_that_was_followed_before_keeps_changes_beyond_the_cursor() -> None:
+    handover = HandOver(Copying(refresh=True), number)
+    assert handover.keeps(("5",), 100)
+
+
+def test_an_emptied_table_is_left_to_a_copy_that_begins_anew() -> None:
+    handover = HandOver(Copying(refresh=True, replace=True), number)
+    handover.read(Chunk(("10",), Visibility(50, 60), 1000), 10)
+    handover.doom()
+    assert not handover.keeps(("1",), 90)
+    handover.restart()
+    assert handover.state == Copying()
+    assert not handover.keeps(("1",), 90)
+
+
+def test_a_chunk_must_see_every_transaction_that_was_judged() -> None:
+    visibility = Visibility(50, 60, (55,))
+    assert must_see(visibility, [10, 54])
+    assert not must_see(visibility, [10, 55])
+    assert not must_see(visibility, [60])
+
+
+def test_a_message_of_an_unknown_kind_stops_with_a_clear_error() -> None:
+    feed = Feed(None, record_bytes_max=1 << 20, may_omit=False)
+    with pytest.raises(FatalError, match="unknown kind b'Q'"):
+        feed.message(b"w" + bytes(24) + b"Q")
+
+
+def test_begin_and_commit_are_read() -> None:
+    began = pgoutput.begin(b"w" + bytes(24) + b"B" + struct.pack(">QqI", 77, 1_000_000, 9))
+    assert began == pgoutput.Begin(77, 946_684_801_000, 9)
+    ended = pgoutput.commit(b"w" + bytes(24) + b"C\0" + struct.pack(">QQq", 77, 99, 2_000))
+    assert (ended.commit_lsn, ended.end_lsn, ended.ts_ms) == (77, 99, 946_684_800_002)
