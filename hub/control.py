@@ -35,8 +35,8 @@ CREATE TABLE holds (name TEXT PRIMARY KEY, cursor BLOB NOT NULL, seen_us INTEGER
 CREATE TABLE witness (journal TEXT PRIMARY KEY, epoch INTEGER NOT NULL, seq INTEGER NOT NULL) STRICT;
 CREATE TABLE rewinds (task TEXT PRIMARY KEY, cursor BLOB NOT NULL, asked_us INTEGER NOT NULL) STRICT;
 CREATE TABLE state (task TEXT, name TEXT, value BLOB NOT NULL, PRIMARY KEY (task, name)) STRICT;
-CREATE TABLE fragments (name TEXT PRIMARY KEY, journal TEXT NOT NULL, collection TEXT NOT NULL,
-    entry BLOB NOT NULL) STRICT;
+CREATE TABLE fragments (journal TEXT, name TEXT, collection TEXT NOT NULL, entry BLOB NOT NULL,
+    PRIMARY KEY (journal, name)) STRICT;
 CREATE TABLE trims (journal TEXT, collection TEXT, seq INTEGER NOT NULL, PRIMARY KEY (journal, collection)) STRICT;
 """
 
@@ -213,25 +213,32 @@ class Control:
             return list(self._db.execute("SELECT name, entry FROM fragments WHERE journal = ?", (journal,)))
 
     def swap_fragments_now(
-        self, journal: str, *, add: Iterable[tuple[str, str, bytes]], remove: Iterable[str]
+        self,
+        journal: str,
+        *,
+        add: Iterable[tuple[str, str, bytes]] = (),
+        remove: Iterable[str] = (),
+        trims: Mapping[str, int] | None = None,
     ) -> None:
-        """Register fragments (name, collection, entry) and strike others off, in one transaction."""
+        """Register fragments (name, collection, entry), strike others off and note trims, all in one transaction:
+        a trim without its fragments would let go of the segments they were made of."""
         changes: list[tuple[str, tuple[object, ...]]] = [
-            ("INSERT OR REPLACE INTO fragments VALUES (?,?,?,?)", (name, journal, collection, entry))
+            ("INSERT OR REPLACE INTO fragments VALUES (?,?,?,?)", (journal, name, collection, entry))
             for name, collection, entry in add
         ]
-        changes += [("DELETE FROM fragments WHERE name = ?", (name,)) for name in remove]
-        self._write(changes)
+        changes += [
+            ("DELETE FROM fragments WHERE journal = ? AND name = ?", (journal, name)) for name in remove
+        ]
+        changes += [
+            ("INSERT OR REPLACE INTO trims VALUES (?,?,?)", (journal, c, s)) for c, s in (trims or {}).items()
+        ]
+        if changes:
+            self._write(changes)
 
     def trims(self, journal: str) -> dict[str, int]:
         """For each collection the newest frame whose records of it were let go by retention."""
         with self._mutex:
             return dict(self._db.execute("SELECT collection, seq FROM trims WHERE journal = ?", (journal,)))
-
-    def trim_now(self, journal: str, trims: Mapping[str, int]) -> None:
-        self._write(
-            [("INSERT OR REPLACE INTO trims VALUES (?,?,?)", (journal, c, s)) for c, s in trims.items()]
-        )
 
     def close(self) -> None:
         """Flush what may wait, and let go of the file."""

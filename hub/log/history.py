@@ -53,7 +53,7 @@ class History:
         listed = self._control.fragments(self.journal) if self._control is not None else []
         registered = {name: msgspec.msgpack.decode(entry, type=Fragment) for name, entry in listed}
         present = self._on_disk()
-        keep, lost = settled([f for f, _ in present], registered, oldest_seq)
+        keep, lost = settled([f for f, _ in present], registered, oldest_seq, self.trims)
         if lost:
             raise Corrupt(f"{self.directory}: fragment {lost[0]} is registered in control.db but missing")
         if self._control is not None:
@@ -108,13 +108,11 @@ class History:
         Readers that have a file open read it to its end.
         """
         assert self._control is not None, "opened for reading only"
-        if trims:
-            # First: a reader must not take the absence of what is let go for the absence of records.
-            self._control.trim_now(self.journal, trims)
-            self.trims |= trims
-        if not add and not remove:
-            return
-        self._control.swap_fragments_now(self.journal, add=_entries(add), remove=[_key(f) for f in remove])
+        self._control.swap_fragments_now(
+            self.journal, add=_entries(add), remove=[_key(f) for f in remove], trims=trims
+        )
+        # First: a reader must not take the absence of what is let go for the absence of records.
+        self.trims |= trims
         gone = {_key(f) for f in remove}
         changed = {f.collection for f in (*add, *remove)}
         for name in changed:
@@ -206,12 +204,15 @@ def _as_committed(group: Iterable[tuple[Piece, bytes, Path]]) -> Iterator[Commit
 
 
 def settled(
-    present: Sequence[Fragment], registered: Mapping[str, Fragment], oldest_seq: int
+    present: Sequence[Fragment],
+    registered: Mapping[str, Fragment],
+    oldest_seq: int,
+    trims: Mapping[str, int],
 ) -> tuple[list[Fragment], list[str]]:
     """Which of the files on disk are the history, and which registered ones are missing.
 
     A file nobody registered was being made when the machine stopped, or control.db was lost. Frames that are still
-    in a segment are made again; otherwise of files that cover the same frames the latest generation counts: it was
+    in a segment are made again, what retention let go stays gone; otherwise of files that cover the same frames the latest generation counts: it was
     whole before it got its name.
     """
     keep = [f for f in present if _key(f) in registered]
@@ -219,6 +220,8 @@ def settled(
     missing = [key for key in registered if key not in known]
     for fragment in sorted(present, key=lambda f: -f.generation):
         if _key(fragment) in known or fragment.last_seq >= oldest_seq:
+            continue
+        if fragment.newest_seq <= trims.get(fragment.collection, 0):
             continue
         if not any(_overlap(fragment, other) for other in keep):
             keep.append(fragment)

@@ -21,12 +21,13 @@ from hub.errors import FatalError, Full, LogError, Poisoned, TransientError
 from hub.log.clock import steady_us, wall_us
 from hub.log.frame import VISIBLE, Kind
 from hub.log.fs import FS, OsFS, refuse_unsafe
+from hub.log.group import Group, Stats
 from hub.log.history import History
 from hub.log.journal import Frame, Journal
 from hub.log.keeper import Keeper
 from hub.log.large import LargeTransaction
-from hub.log.options import DURABILITY_TEXT, LogOptions
-from hub.log.recovery import Recovered, open_journal
+from hub.log.options import LogOptions
+from hub.log.recovery import Recovered, open_journal, report_lines
 from hub.log.tail import Entry, Tail, bytes_only
 from hub.log.transaction import (
     CollectionInfo,
@@ -52,29 +53,6 @@ INLINE_BYTES = 32 << 10
 """Transactions smaller than this are encoded where they stand: a hop to a thread would cost more."""
 
 WITNESS_S = 1.0
-
-
-class Stats:
-    """Counters since open."""
-
-    def __init__(self) -> None:
-        self.transactions = 0
-        self.records = 0
-        self.raw_bytes = 0
-        self.stored_bytes = 0
-        self.groups = 0
-        self.group_s = 0.0
-        self.full = 0
-
-
-class _Group:
-    """The frames that will be committed together, and the event that ends the wait for them."""
-
-    __slots__ = ("done", "frames")
-
-    def __init__(self) -> None:
-        self.done = anyio.Event()
-        self.frames: list[Frame] = []
 
 
 class Log:
@@ -105,7 +83,7 @@ class Log:
         self.keeper = Keeper(self)
         self._end = Place(journal.epoch, journal.written_seq)
         self._watermark = WatermarkWriter(journal.directory) if isinstance(fs, OsFS) else None
-        self._group = _Group()
+        self._group = Group()
         self._queued_bytes = 0
         self._drained = anyio.Event()
         self._awake = anyio.Event()
@@ -173,7 +151,8 @@ class Log:
             return lock, log
 
         lock, log = await anyio.to_thread.run_sync(recover)
-        log._say_hello()
+        for text in report_lines(log.recovered, log.writer.directory, log.options.durability):
+            logger.warning("%s", text)
         log._publish_watermark()
         error: Exception | None = None
         try:
@@ -364,7 +343,7 @@ class Log:
                 if not self._group.frames:
                     marked = await self._mark()
                     continue
-            group, self._group = self._group, _Group()
+            group, self._group = self._group, Group()
             size = self._queued_bytes
             self._queued_bytes = 0
             drained, self._drained = self._drained, anyio.Event()
@@ -372,7 +351,7 @@ class Log:
             await self._commit(group, size)
             marked = False
 
-    async def _commit(self, group: _Group, size: int) -> None:
+    async def _commit(self, group: Group, size: int) -> None:
         """Write one group in one hop, then wake its appenders in order, then the readers."""
         frames = group.frames
         done, error, took_s = await self.work(lambda: self._write(frames))
@@ -496,20 +475,6 @@ class Log:
                 f"(epoch {witness.epoch}) durable, the log ends with {self._end.seq} (epoch {self._end.epoch}); "
                 "`hub log repair --accept-loss` starts again after what is there"
             )
-
-    def _say_hello(self) -> None:
-        report, level = self.recovered, self.options.durability
-        if report.torn_bytes:
-            logger.warning("%s: a write was cut short; it had not been acknowledged", self.writer.directory)
-        if report.clock_back_us > 60_000_000:
-            logger.warning(
-                "the wall clock is %.0f s behind the newest record; the log keeps its own time",
-                report.clock_back_us / 1e6,
-            )
-        if report.full:
-            logger.warning("%s", report.full)
-        if level != "disk":
-            logger.warning("log.durability is %r: %s", level, DURABILITY_TEXT[level])
 
     async def _close(self) -> None:
         """Commit what is queued, seal, write the witness."""

@@ -18,10 +18,11 @@ from pathlib import Path
 import msgspec
 
 from hub.errors import Corrupt, Full
-from hub.log.clock import LogClock, steady_us, wall_us
+from hub.log.clock import JUMP_US, LogClock, steady_us, wall_us
 from hub.log.frame import FRAME_HEADER_BYTES, SEGMENT_HEADER_BYTES, VISIBLE, Kind, SegmentHeader
 from hub.log.fs import FS, write_all
 from hub.log.journal import Journal, State
+from hub.log.options import DURABILITY_TEXT, Durability
 from hub.log.segment import (
     SUFFIX,
     Found,
@@ -47,6 +48,23 @@ class Recovered(msgspec.Struct):
     rewritten_frames: int = 0
     clock_back_us: int = 0
     full: str = ""
+
+
+def report_lines(report: Recovered, directory: Path, durability: Durability) -> list[str]:
+    """What an operator should know about an open."""
+    lines: list[str] = []
+    if report.torn_bytes:
+        lines.append(f"{directory}: a write was cut short; it had not been acknowledged")
+    if report.clock_back_us > JUMP_US:
+        behind_s = report.clock_back_us / 1e6
+        lines.append(
+            f"the wall clock is {behind_s:.0f} s behind the newest record; the log keeps its own time"
+        )
+    if report.full:
+        lines.append(report.full)
+    if durability != "disk":
+        lines.append(f"log.durability is {durability!r}: {DURABILITY_TEXT[durability]}")
+    return lines
 
 
 def open_journal(
