@@ -118,7 +118,9 @@ class Materialization(Spec, frozen=True, kw_only=True):
     async def check(self, task: TaskName) -> Sequence[Finding]:
         """Reach the destination and see whether it may be written, changing nothing. Failures carry their cure."""
 
-    async def plan(self, task: TaskName, bindings: Sequence[tuple[Binding, CollectionSchema]]) -> Sequence[str]:
+    async def plan(
+        self, task: TaskName, bindings: Sequence[tuple[Binding, CollectionSchema]]
+    ) -> Sequence[str]:
         """What a start would do to the destination before the first record, such as statements; changes nothing."""
         return []
 

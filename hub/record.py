@@ -222,7 +222,9 @@ class Batch:
         return found
 
     def _slice(self, first: int, last: int, ndjson: bytes) -> Batch:
-        errors = {i - first: self.errors[i] for i in self.errors if first <= i < last} if self.errors else None
+        errors = (
+            {i - first: self.errors[i] for i in self.errors if first <= i < last} if self.errors else None
+        )
         return self._copy(
             count=last - first,
             ndjson=ndjson,

@@ -168,7 +168,11 @@ _GAUGES: tuple[tuple[str, str, Callable[[TaskStats], float]], ...] = (
     ("hub_failed", "1 when the task has stopped for good.", lambda task: float(task.state == "failed")),
     ("hub_queue_bytes", "Bytes that wait inside the task.", lambda task: task.queue_bytes),
     ("hub_queue_bytes_max", "Limit of hub_queue_bytes.", lambda task: task.queue_bytes_max),
-    ("hub_lag_records", "Records in the log that the task has not committed.", lambda task: task.lag_records()),
+    (
+        "hub_lag_records",
+        "Records in the log that the task has not committed.",
+        lambda task: task.lag_records(),
+    ),
     ("hub_lag_seconds", "Age of the oldest such record.", lambda task: task.lag_s),
 )
 _COUNTERS: tuple[tuple[str, str, Callable[[TaskStats], float]], ...] = (

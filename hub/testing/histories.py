@@ -71,7 +71,7 @@ COLUMNS: Mapping[str, tuple[ColumnType, tuple[Any, ...]]] = {
     "object": (OBJECT, ({"k": 1}, {}, {"é": [True, None]})),
     "ints": (ColumnType("array", items=INT64), ([], [1, None, -(2**63)])),
     "texts": (ColumnType("array", items=STRING), (["", "NULL", None, 'a"b\\', "{,}", "new\nline"], [])),
-    'we"ird \'name; -- \\ %s $1': (STRING, ("value", None)),
+    "we\"ird 'name; -- \\ %s $1": (STRING, ("value", None)),
     "select": (INT32, (1, 2)),
     "ID": (INT32, (10, 20)),
     "Id": (INT32, (30, 40)),

@@ -46,7 +46,7 @@ plain = (
             BOOLEAN,
             INT16,
             INT32,
-    INT53,
+            INT53,
             INT64,
             UINT64,
             FLOAT32,
