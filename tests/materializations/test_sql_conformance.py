@@ -198,4 +198,6 @@ async def test_postgres_in_bulk_equals_the_model_after_any_history(
     monkeypatch.setattr("hub_materializations.postgres.ROWS_SMALL", 0)
     monkeypatch.setattr("hub_materializations.postgres.DIRECT_OFF", 0)
     numbers = itertools.count()
-    await check_materialization(lambda: PostgresSubject(postgres_server, f"bulk_{next(numbers)}"), seeds=SEEDS)
+    await check_materialization(
+        lambda: PostgresSubject(postgres_server, f"bulk_{next(numbers)}"), seeds=SEEDS
+    )

@@ -44,6 +44,7 @@ class Codec:
             for index, column in enumerate(layout.columns)
             if (converter := _converter(column, dialect)) is not None
         }
+        self._needles = {c.needle for c in self._converters.values() if c.needle is not None}
         self._extras = [(i, column) for i, column in enumerate(layout.columns) if column.origin != "field"]
         self._renamed = {
             column.path[0]: _legal(column.path[0]) for column in self._fields if not decodable(column.path[0])
@@ -149,7 +150,8 @@ class Codec:
 
     def _active(self, text: bytes) -> dict[int, Converter]:
         """The converters that these documents need, by column."""
-        return {i: c for i, c in self._converters.items() if c.needle is None or c.needle in text}
+        found = {needle: needle in text for needle in self._needles}
+        return {i: c for i, c in self._converters.items() if c.needle is None or found[c.needle]}
 
     def _converted(
         self, values: Sequence[Any], convert: Callable[[Any], Any], column: LayoutColumn
