@@ -25,7 +25,7 @@ from hub.testing.values import canonical
 
 TASK = TaskName("kit")
 JOURNAL = "kit"
-RETRIES_MAX = 5
+RETRIES_MAX = 30
 """How often in a row a sink may ask to be opened again before it has come any further."""
 
 INTERRUPT_S_MAX = 0.004
