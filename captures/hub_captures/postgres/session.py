@@ -90,6 +90,7 @@ class Session:
         self._tables = prepared.tables
         self._publication = prepared.publication
         self._slot = prepared.slot
+        self._stale = prepared.stale
         self._types: dict[int, PgType] = {}
         self._upkeep = Upkeep(
             capture, out, query, self._tables, self._types, is_standby=prepared.identity.is_standby
@@ -462,17 +463,19 @@ class Session:
         asked_at: float | None = None
         while True:
             now = time.monotonic()
-            durable = self._out.durable.lsn if self._out.durable is not None else 0
+            position = self._out.durable
+            durable = 0 if position is None or position is self._stale else position.lsn
             waits = any(t.handover and t.handover.is_complete for t in self._tables.copying())
             is_behind = waits or (durable != told and self._feed.lsn == durable)
             interval = COPY_STATUS_S if is_behind else self._capture.status_interval
             if self._reply_wanted or now - told_at >= interval:
                 self._reply_wanted = False
-                received = max(self._feed.lsn, self._idle_lsn, durable)
+                received = max(self._feed.lsn, self._idle_lsn)
                 self._stream.confirm(received=received, durable=durable, wants_reply=True)
                 told_at, told = now, durable
                 asked_at = asked_at if asked_at is not None and asked_at > self._stream.received_at else now
-            silent_s = now - max(self._stream.received_at, asked_at or now)
+            is_unanswered = asked_at is not None and asked_at > self._stream.received_at
+            silent_s = now - asked_at if asked_at is not None and is_unanswered else 0.0
             if silent_s > WATCHDOG_S and not self._stream.is_paused:
                 self._failure = TransientError(f"the server has not answered for {silent_s:.0f} s")
                 self._wake.set()

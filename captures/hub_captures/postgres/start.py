@@ -24,11 +24,14 @@ from hub_captures.postgres.upkeep import choose, copying_of, member_of
 
 WAIT_NOTICE_S = 5.0
 """How often it is said what the creation of a slot is waiting for."""
-LEFT_OVER_RETRY_S = 5.0
+WAIT_QUERY_S = 5.0
+LEFT_OVER_RETRY_S = 1.0
+"""The server needs a moment to notice that a killed hub is gone."""
 
 
 class Prepared(NamedTuple):
-    """Where a run begins."""
+    """Where a run begins. `stale` is a durable position of before, which means nothing to this slot: telling the
+    server of it would let the server forget what was never sent."""
 
     identity: Identity
     publication: str
@@ -36,6 +39,7 @@ class Prepared(NamedTuple):
     lsn: int
     xids: tuple[int, ...]
     tables: Tables
+    stale: PostgresPosition | None
 
 
 async def prepare(
@@ -87,7 +91,7 @@ async def prepare(
         for table in chosen:
             if table.oid in tables.by_oid:
                 tables.recopy(table.oid, Copying(replace=True))
-    return Prepared(identity, publication_name, slot_name, resume.lsn, resume.xids, tables)
+    return Prepared(identity, publication_name, slot_name, resume.lsn, resume.xids, tables, None)
 
 
 def find_gap(
@@ -193,11 +197,12 @@ async def _begin(
     tables = Tables()
     for table in chosen:
         tables.track(table, copying_of(capture, table, replace=replace))
+    stale = out.durable
     await out.send(
         [],
         tables.position(identity.system_id, identity.timeline, identity.database_oid, slot_name, lsn, ()),
     )
-    return Prepared(identity, publication_name, slot_name, lsn, (), tables)
+    return Prepared(identity, publication_name, slot_name, lsn, (), tables, stale)
 
 
 async def _create_slot(
@@ -210,9 +215,13 @@ async def _create_slot(
     """Make the slot, and while that waits for open transactions, say for which."""
 
     async def say() -> None:
+        writers: list[server.Writer] = []
         while True:
             await anyio.sleep(WAIT_NOTICE_S)
-            for writer in await server.open_writers(query):
+            # Broken off in the middle, the query would take its connection along.
+            with anyio.move_on_after(WAIT_QUERY_S, shield=True):
+                writers = await server.open_writers(query)
+            for writer in writers:
                 out.notice(
                     "the slot waits for an open transaction to end",
                     pid=writer.pid,

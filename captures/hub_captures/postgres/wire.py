@@ -83,6 +83,8 @@ class ChangeStream:
         """Go on. What libpq holds already is handled first."""
         if self.is_paused and not self._is_closed:
             self.is_paused = False
+            # Whoever does not listen cannot say that nobody has answered.
+            self.received_at = time.monotonic()
             self._timer = self._loop.call_soon(self._ready)
 
     def pause(self) -> None:

@@ -402,3 +402,23 @@ async def test_much_that_is_left_to_the_copy_does_not_fill_the_buffer(source: An
         await settled(source, out)
     assert len(source.replica(out, "public.z").rows) == 3000
     assert len(source.replica(out, "public.a").rows) == 3000
+
+
+async def test_45_after_a_gap_the_server_is_told_nothing_of_the_old_position(source: Any) -> None:
+    out = await started(source)
+    old = msgspec.structs.replace(out.durable, lsn=out.durable.lsn + (1 << 40))
+    out = source.outlet(old, auto_sync=False)
+    query = (
+        f"select confirmed_flush_lsn - '0/0' from pg_replication_slots where slot_name = 'hub_{source.task}'"
+    )
+    async with source.capturing(out, on_gap="resnapshot", status_interval=1):
+        await source.caught_up(out)
+        source.run("insert into t values (2, 'b')")
+        await source.caught_up(out)
+        first = out.frames[0].position.lsn
+        await anyio.sleep(1.5)
+        assert source.rows(query)[0][0] <= first
+        out.sync()
+        with anyio.fail_after(20):
+            while source.rows(query)[0][0] <= first:  # noqa: ASYNC110  the server says nothing of itself
+                await anyio.sleep(0.05)
