@@ -50,7 +50,7 @@ bench: setup  ## benchmarks, each beside a peer or a physical ceiling
 	$(BIN)/python -m bench
 
 soak: setup  ## the test programmes of the log that take their time
-	$(PYTEST) -m rig --timeout 3600
+	HUB_SOAK=20 $(PYTEST) -m rig --timeout 3600
 
 fmt: setup  ## format the code
 	$(BIN)/ruff format .

@@ -88,6 +88,7 @@ class Flow:
 
     async def run(self) -> None:
         """Keep the destination in step until cancelled or drained."""
+        self._stats.state = "starting"
         async with self._task.materialization.open(self._name) as sink:
             start, own = await self._restored(sink)
             self._trees.forget()

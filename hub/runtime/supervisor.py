@@ -58,6 +58,7 @@ class Supervisor:
         self._rng = rng or random.Random()
         self._capture_scope = anyio.CancelScope()
         self._hard = anyio.CancelScope()
+        self._sink_scopes: dict[str, anyio.CancelScope] = {}
         self._stops = 0
 
     def stop(self) -> None:
@@ -67,9 +68,17 @@ class Supervisor:
             self._events.info("stopping", grace_s=self._grace_s)
             self._capture_scope.cancel()
             self._hard.deadline = anyio.current_time() + self._grace_s
+            self._let_go()
         else:
             self._events.warning("stopping_at_once")
             self._hard.cancel()
+
+    def _let_go(self) -> None:
+        """Do not wait for destinations that cannot be reached: the log keeps what is theirs."""
+        for sink in self._sinks:
+            if sink.stats.state in ("starting", "retrying") and sink.stats.name in self._sink_scopes:
+                self._sink_scopes[sink.stats.name].cancel()
+                sink.stats.state = "stopped"
 
     @property
     def failed(self) -> bool:
@@ -81,7 +90,7 @@ class Supervisor:
         with self._hard:
             async with anyio.create_task_group() as tree:
                 for sink in self._sinks:
-                    tree.start_soon(self._keep, sink)
+                    tree.start_soon(self._keep_sink, sink)
                 with self._capture_scope:
                     async with anyio.create_task_group() as captures:
                         for capture in self._captures:
@@ -93,6 +102,10 @@ class Supervisor:
                     flow.drain()
         if self._hard.cancelled_caught and self._stops == 1:
             self._events.warning("grace_is_over", grace_s=self._grace_s)
+
+    async def _keep_sink(self, task: Supervised) -> None:
+        with anyio.CancelScope() as self._sink_scopes[task.stats.name]:
+            await self._keep(task)
 
     async def _keep(self, task: Supervised) -> None:
         attempt = 0
@@ -113,6 +126,9 @@ class Supervisor:
                 raise error
             if not isinstance(error, TransientError):
                 self._give_up(stats, error)
+                return
+            if self._stops:
+                stats.state, stats.error = "stopped", str(error)
                 return
             if time.monotonic() - began > HEALTHY_AFTER_S:
                 attempt = 0

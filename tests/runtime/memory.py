@@ -90,6 +90,7 @@ class Store:
     failures: list[Exception] = field(default_factory=list)
     reject: Callable[[Any], str | None] = lambda doc: None
     gate: anyio.Event | None = None
+    opening: anyio.Event | None = None
 
     def docs(self, target: str = "") -> list[Any]:
         return [doc for _, doc in self.rows.get(target, [])]
@@ -120,6 +121,9 @@ class StoreMaterialization(Materialization, frozen=True, kw_only=True):
 
     @asynccontextmanager
     async def open(self, task: TaskName) -> AsyncIterator[Sink]:
+        opening = STORES[self.store].opening
+        if opening is not None:
+            await opening.wait()
         STORES[self.store].opened += 1
         yield StoreSink(STORES[self.store])
 

@@ -135,6 +135,27 @@ async def test_the_first_stop_lets_the_sink_finish_what_the_log_holds(
     assert committed > 0
 
 
+async def test_a_stop_does_not_wait_for_a_destination_that_does_not_answer(
+    make_catalog: Make, script: Script, store: Store
+) -> None:
+    script.sends = [rows(1)]
+    script.endless = True
+    store.opening = anyio.Event()
+
+    async def stop_when_durable(running: Running) -> None:
+        while running.log.position("s") is None:
+            await anyio.lowlevel.checkpoint()
+        running.supervisor.stop()
+
+    telemetry = Telemetry()
+    assert await run_hub(make_catalog(), telemetry, beside=[stop_when_durable]) == 0
+    assert telemetry.tasks["d"].state == "stopped"
+    script.endless = False
+    store.opening = None
+    assert await run_hub(make_catalog()) == 0
+    assert [doc["id"] for doc in store.docs()] == [1]
+
+
 async def test_a_destination_of_another_log_is_refused(
     make_catalog: Make, script: Script, store: Store
 ) -> None:
