@@ -13,7 +13,7 @@ from bench.process import resident_bytes, running
 from bench.result import Result
 
 RECORDS = 2_000_000
-CAP = "64MiB"
+CAP = "8MiB"
 WATCH_S = 20
 
 

@@ -89,6 +89,7 @@ async def _run(
         flows.append(flow)
         sinks.append(Supervised(flow.run, stats))
     await _register(catalog, control, events)
+    _expose(log, telemetry)
     supervisor = Supervisor(captures, flows, sinks, events)
     running = Running(catalog, log, telemetry, supervisor, events)
     async with anyio.create_task_group() as group:
@@ -115,6 +116,15 @@ async def _register(catalog: Catalog, control: Control, events: Events) -> None:
             task=stranger,
             cure=f"hub log release {stranger}, if it is not coming back",
         )
+
+
+def _expose(log: Log, telemetry: Telemetry) -> None:
+    """What the log says of itself, for `/metrics`."""
+    telemetry.reading("log_used_bytes", lambda: log.used_bytes)
+    telemetry.reading("log_queued_bytes", lambda: log.queued_bytes)
+    telemetry.reading("log_fill_ratio", lambda: log.fill)
+    telemetry.reading("log_alarms", lambda: len(log.keeper.alarms))
+    telemetry.reading("log_end_seq", lambda: log.end.seq)
 
 
 def _capture(task: CaptureTask, log: Log, telemetry: Telemetry, events: Events) -> Supervised:
