@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from hub.mapping.limits import check_bytes, check_items
 from hub.mapping.receivers import as_data
-from hub.mapping.regex import Match, compiled, template
+from hub.mapping.regex import Spans, compiled, template
 from hub.mapping.registry import Example, Param, method
 from hub.mapping.values import Value, text
 
@@ -29,8 +29,8 @@ _PATTERN: Final = Param("pattern", "string", doc="An RE2 expression.")
     ],
 )
 def _re_match(pattern: str) -> Callable[[Value], bool]:
-    search = compiled(pattern).search
-    return lambda target: search(as_data(target)) is not None
+    found = compiled(pattern).found
+    return lambda target: found(as_data(target))
 
 
 @method(
@@ -45,7 +45,12 @@ def _re_match(pattern: str) -> Callable[[Value], bool]:
 )
 def _re_find_all(pattern: str) -> Callable[[Value], list[Any]]:
     regex = compiled(pattern)
-    return lambda target: [text(match.group() or b"") for match in _bounded(regex.matches(as_data(target)))]
+
+    def run(target: Value) -> list[Any]:
+        data = as_data(target)
+        return [text(data[start:end]) for [(start, end), *_] in _bounded(regex.matches(data, groups=False))]
+
+    return run
 
 
 @method(
@@ -65,25 +70,24 @@ def _re_find_all_submatch(pattern: str) -> Callable[[Value], list[Any]]:
     regex = compiled(pattern)
 
     def run(target: Value) -> list[Any]:
+        data = as_data(target)
         return [
-            [text(group or b"") for group in (match.group(), *match.groups())]
-            for match in _bounded(regex.matches(as_data(target)))
+            [text(data[start:end]) for start, end in spans]
+            for spans in _bounded(regex.matches(data, groups=True))
         ]
 
     return run
 
 
-def _bounded(matches: Any) -> list[Match]:
-    found: list[Match] = list(matches)
+def _bounded(matches: Iterator[Spans]) -> list[Spans]:
+    found = list(matches)
     check_items(len(found))
     return found
 
 
-def _labelled(labels: list[str], match: Match, *, is_text: bool) -> dict[str, Any]:
-    groups = (match.group(), *match.groups())
-    if is_text:
-        return {label: text(group or b"") for label, group in zip(labels, groups, strict=True)}
-    return {label: group or b"" for label, group in zip(labels, groups, strict=True)}
+def _labelled(labels: list[str], data: bytes, spans: Spans, *, is_text: bool) -> dict[str, Any]:
+    groups = [data[start:end] for start, end in spans]
+    return dict(zip(labels, map(text, groups) if is_text else groups, strict=True))
 
 
 @method(
@@ -105,8 +109,9 @@ def _re_find_object(pattern: str) -> Callable[[Value], dict[str, Any]]:
     labels = regex.labels()
 
     def run(target: Value) -> dict[str, Any]:
-        match = regex.search(as_data(target))
-        return {} if match is None else _labelled(labels, match, is_text=type(target) is str)
+        data = as_data(target)
+        spans = regex.first(data)
+        return {} if spans is None else _labelled(labels, data, spans, is_text=type(target) is str)
 
     return run
 
@@ -129,9 +134,10 @@ def _re_find_all_object(pattern: str) -> Callable[[Value], list[Any]]:
     labels = regex.labels()
 
     def run(target: Value) -> list[Any]:
-        is_text = type(target) is str
+        is_text, data = type(target) is str, as_data(target)
         return [
-            _labelled(labels, match, is_text=is_text) for match in _bounded(regex.matches(as_data(target)))
+            _labelled(labels, data, spans, is_text=is_text)
+            for spans in _bounded(regex.matches(data, groups=True))
         ]
 
     return run
@@ -145,20 +151,23 @@ _REPLACE: Final = (
 
 def _replace_all(pattern: str, value: str) -> Callable[[Value], str]:
     regex = compiled(pattern)
-    expand = template(regex, value)
+    made = template(regex, value)
+    fixed = made if isinstance(made, bytes) else b""
+    expand = None if isinstance(made, bytes) else made
     check_bytes(len(value))
 
     def run(target: Value) -> str:
         data = as_data(target)
         out = []
         at = size = 0
-        for match in regex.matches(data):
-            replacement = expand(match)
-            size += match.start() - at + len(replacement)
+        for spans in regex.matches(data, groups=expand is not None):
+            start, end = spans[0]
+            replacement = fixed if expand is None else expand(data, spans)
+            size += start - at + len(replacement)
             check_bytes(size)
-            out.append(data[at : match.start()])
+            out.append(data[at:start])
             out.append(replacement)
-            at = match.end()
+            at = end
         if not out:
             return text(data)
         out.append(data[at:])
