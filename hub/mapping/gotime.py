@@ -11,7 +11,6 @@ import re
 from collections.abc import Callable
 from datetime import UTC, timedelta, timezone, tzinfo
 from functools import lru_cache
-from operator import itemgetter
 from typing import Final
 from zoneinfo import ZoneInfo
 
@@ -105,54 +104,86 @@ def instant(
 
 # Formatting
 
+_DAYS_MAX: Final = 512
+"""Printed dates kept for a layout."""
+
+_DAY: Final = frozenset(
+    ["2006", "06", "January", "Jan", "1", "01", "Monday", "Mon", "2", "_2", "02", "__2", "002"]
+)
+_CLOCK: Final = {
+    "15": 3600, "3": 3600, "03": 3600, "PM": 3600, "pm": 3600, "4": 60, "04": 60, "5": 1, "05": 1,
+}  # fmt: skip
+"""Elements of the time of day, and the seconds of the unit they depend on."""
+
 Printer = Callable[[Civil, Timestamp], str]
 
 
 def format_layout(layout: str, moment: Timestamp) -> str:
     """A timestamp printed by a layout."""
+    return printer(layout)(moment)
+
+
+@lru_cache(maxsize=128)
+def printer(layout: str) -> Callable[[Timestamp], str]:
+    """`format_layout` of one layout.
+
+    Most layouts are a date, a time of day, and what comes after it. The date is printed once a day, the time of
+    day put together from tables: 0.45 µs where a calendar for each timestamp took 2.4.
+    """
     if layout == RFC3339_NANO:
-        return moment.rfc3339()
-    civil = moment.civil()
-    pattern = _pattern(layout)
-    if pattern is not None and civil.year >= 0:
-        return pattern[0] % pattern[1](civil)
-    return "".join([part if isinstance(part, str) else part(civil, moment) for part in _printers(layout)])
+        return Timestamp.rfc3339
+    cut = chunks(layout)
+    days = next(index for index, (_, element) in enumerate(cut) if element not in _DAY)
+    clocks = next(index for index, (_, element) in enumerate(cut[days:], days) if element not in _CLOCK)
+    if any(element in _DAY or element in _CLOCK for _, element in cut[clocks:]):
+        parts = _printers(cut)
+        return lambda moment: _joined(parts, moment.civil(), moment)
+    date = _printers(cut[:days])
+    tables = [_table(literal, element) for literal, element in cut[days:clocks]]
+    rest = _printers(cut[clocks:])
+
+    @lru_cache(maxsize=_DAYS_MAX)
+    def printed_date(day: int) -> str:
+        moment = Timestamp(day * 86400 * 1_000_000_000)
+        return _joined(date, moment.civil(), moment)
+
+    def printed(moment: Timestamp) -> str:
+        seconds = moment.nanos // 1_000_000_000
+        if moment.zone is not UTC:
+            seconds += moment.offset_s()
+        text = printed_date(seconds // 86400)
+        for table, unit_s, count in tables:
+            text += table[seconds // unit_s % count]
+        return text + _joined(rest, _NO_CIVIL, moment) if rest else text
+
+    return printed
 
 
-@lru_cache(maxsize=512)
-def _printers(layout: str) -> tuple[str | Printer, ...]:
+_NO_CIVIL: Final = Civil(0, 0, 0, 0, 0, 0, 0, 0, 0)
+"""For elements that look at the timestamp only: fractions and zones."""
+
+
+def _table(literal: str, element: str) -> tuple[list[str], int, int]:
+    """An element of the time of day, for each hour, minute or second; the unit in seconds; how many there are."""
+    unit_s = _CLOCK[element]
+    count = 24 if unit_s == 3600 else 60
+    shown = _PRINTERS[element]
+    moments = [Timestamp(number * unit_s * 1_000_000_000) for number in range(count)]
+    return [literal + shown(moment.civil(), moment) for moment in moments], unit_s, count
+
+
+def _joined(parts: tuple[str | Printer, ...], civil: Civil, moment: Timestamp) -> str:
+    return "".join([part if isinstance(part, str) else part(civil, moment) for part in parts])
+
+
+def _printers(cut: tuple[tuple[str, str], ...]) -> tuple[str | Printer, ...]:
     parts: list[str | Printer] = []
-    for literal, element in chunks(layout):
+    for literal, element in cut:
         if literal:
             parts.append(literal)
         if element:
             parts.append(_printer(element))
     return tuple(parts)
-
-
-_NUMBERS: Final = {
-    "2006": ("%04d", 0), "1": ("%d", 1), "01": ("%02d", 1), "2": ("%d", 2), "02": ("%02d", 2), "_2": ("%2d", 2),
-    "15": ("%02d", 3), "4": ("%d", 4), "04": ("%02d", 4), "5": ("%d", 5), "05": ("%02d", 5),
-    "002": ("%03d", 8), "__2": ("%3d", 8),
-}  # fmt: skip
-"""Elements that are plain numbers: their form, and their place in `Civil`."""
-
-
-@lru_cache(maxsize=512)
-def _pattern(layout: str) -> tuple[str, Callable[[Civil], tuple[int, ...]]] | None:
-    """A layout of plain numbers as a `%` pattern and what fills it in: a third of the time of printers."""
-    parts, places = [], []
-    for literal, element in chunks(layout):
-        parts.append(literal.replace("%", "%%"))
-        if element:
-            if element not in _NUMBERS:
-                return None
-            form, place = _NUMBERS[element]
-            parts.append(form)
-            places.append(place)
-    if len(places) < 2:
-        return None
-    return "".join(parts), itemgetter(*places)
 
 
 def _printer(element: str) -> Printer:
@@ -168,7 +199,7 @@ def _fraction_printer(element: str) -> Printer:
     width, trimmed, point = len(element) - 1, element[1] == "9", element[0]
 
     def printed(civil: Civil, moment: Timestamp) -> str:
-        digits = f"{civil.nanosecond:09d}"[:width].ljust(width, "0")
+        digits = f"{moment.nanos % 1_000_000_000:09d}"[:width].ljust(width, "0")
         if trimmed:
             digits = digits.rstrip("0")
             return point + digits if digits else ""
@@ -198,7 +229,7 @@ def _offset_printer(element: str) -> Printer:
 
 def zone_name(moment: Timestamp) -> str:
     """The zone's short name, or its offset when it has none."""
-    return moment.abbreviation() or _offset_printer("-0700")(moment.civil(), moment)
+    return moment.abbreviation() or _offset_printer("-0700")(_NO_CIVIL, moment)
 
 
 def _year(year: int) -> str:

