@@ -59,7 +59,7 @@ MAPPINGS = {
 
 
 def documents(count: int) -> list[bytes]:
-    """200-byte events; a third of them views."""
+    """200-byte events, each of its own time; a third of them views."""
     kinds = ("refund", "view", "purchase")
     return [
         orjson.dumps(
@@ -69,7 +69,7 @@ def documents(count: int) -> list[bytes]:
                 "amount": round(0.2 + number % 1300 + number % 7 / 10, 1) + 0.05,
                 "currency": "EUR",
                 "event_type": kinds[number % 3],
-                "ts": "2026-01-01T00:00:00.000Z",
+                "ts": f"2026-01-{1 + number % 28:02d}T{number % 24:02d}:{number % 60:02d}:{number * 7 % 60:02d}.{number % 1000:03d}Z",
                 "customer": {
                     "name": f"User {number}",
                     "email": f"USER{number}@example.com",
