@@ -8,10 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 
 class HubError(Exception):
     """Root of every error that hub raises on purpose."""
+
+
+Severity = Literal["error", "warning"]
+"""An error keeps everything from starting. A warning is allowed, and surely not meant."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -22,11 +27,13 @@ class Problem:
     line: int
     column: int
     message: str
+    severity: Severity = "error"
 
     def __str__(self) -> str:
+        message = self.message if self.severity == "error" else f"{self.severity}: {self.message}"
         if not self.line:
-            return f"{self.file}: {self.message}"
-        return f"{self.file}:{self.line}:{self.column}: {self.message}"
+            return f"{self.file}: {message}"
+        return f"{self.file}:{self.line}:{self.column}: {message}"
 
 
 class ConfigError(HubError):

@@ -18,7 +18,7 @@ from typing import Annotated, Any, ClassVar, Self, Union, get_args, get_origin
 
 import msgspec
 
-from hub.errors import HubError
+from hub.errors import HubError, Severity
 from hub.options import (
     OPTION_TYPES,
     Duration,
@@ -51,10 +51,17 @@ Path = tuple[str | int, ...]
 
 class Report(typing.Protocol):
     """Takes one mistake. `inner` is the (line, column) inside a text option, from 1; with `at_name` the
-    mistake is the name at the end of the path, not its value."""
+    mistake is the name at the end of the path, not its value. Options with nothing but warnings are usable."""
 
     def __call__(
-        self, path: Path, message: str, /, *, inner: tuple[int, int] | None = None, at_name: bool = False
+        self,
+        path: Path,
+        message: str,
+        /,
+        *,
+        inner: tuple[int, int] | None = None,
+        at_name: bool = False,
+        severity: Severity = "error",
     ) -> None: ...
 
 
@@ -126,15 +133,23 @@ def _close(name: object, names: typing.Iterable[object]) -> str:
 
 
 class _Counting:
+    """Passes reports on, and counts those that make the options unusable."""
+
     def __init__(self, report: Report) -> None:
         self.report = report
         self.count = 0
 
     def __call__(
-        self, path: Path, message: str, *, inner: tuple[int, int] | None = None, at_name: bool = False
+        self,
+        path: Path,
+        message: str,
+        *,
+        inner: tuple[int, int] | None = None,
+        at_name: bool = False,
+        severity: Severity = "error",
     ) -> None:
-        self.count += 1
-        self.report(path, message, inner=inner, at_name=at_name)
+        self.count += severity == "error"
+        self.report(path, message, inner=inner, at_name=at_name, severity=severity)
 
 
 def _convert(hint: Any, value: Any, report: Report, path: Path) -> Any:
@@ -224,10 +239,13 @@ def _checked(hint: Any, found: list[Any], report: Report, path: Path) -> Any:
 
 def _check_text(text: MappingText, report: Report, path: Path) -> None:
     try:
-        text.compiled()
+        compiled = text.compiled()
     except HubError as error:
         line, column = getattr(error, "line", 1), getattr(error, "column", 1)
         report(path, getattr(error, "message", str(error)), inner=(line, column))
+        return
+    for warning in compiled.warnings:
+        report(path, warning.message, inner=(warning.line, warning.column), severity="warning")
 
 
 def _decode_option(wanted: type, written: object) -> object:

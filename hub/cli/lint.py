@@ -21,20 +21,28 @@ from hub.errors import Problem
     type=click.Choice(["text", "json", "github"]),
     default="text",
     show_default=True,
-    help="How mistakes are printed. `github`: as annotations of a pull request.",
+    help="How they are printed. `github`: as annotations of a pull request.",
 )
 @click.option("--unset-ok", is_flag=True, help="Accept variables that are not set here, such as ${PG_DSN}.")
-def command(files: Sequence[str], form: str, unset_ok: bool) -> None:
+@click.option("--strict", is_flag=True, help="Exit with 1 when there is nothing but warnings.")
+def command(files: Sequence[str], form: str, unset_ok: bool, strict: bool) -> None:
     """Find every mistake in configuration files, starting nothing.
 
-    Each FILE is checked on its own; `-` is standard input. Exit code 2 when there are mistakes.
+    Each FILE is checked on its own; `-` is standard input. Exit code 2 when there are mistakes. Warnings, for
+    what is allowed but surely not meant, leave it at 0.
     """
     problems = [problem for file in files for problem in lint(file, unset_ok=unset_ok)]
     click.echo(_FORMS[form](problems), nl=False)
-    if problems:
-        if form == "text":
-            click.echo(f"{len(problems)} mistake{'s' if len(problems) > 1 else ''}", err=True)
+    mistakes = sum(problem.severity == "error" for problem in problems)
+    warnings = len(problems) - mistakes
+    if problems and form == "text":
+        counted = ((mistakes, "mistake"), (warnings, "warning"))
+        said = [f"{count} {noun}{'s' if count > 1 else ''}" for count, noun in counted if count]
+        click.echo(", ".join(said), err=True)
+    if mistakes:
         sys.exit(2)
+    if warnings and strict:
+        sys.exit(1)
 
 
 def _text(problems: Sequence[Problem]) -> str:
@@ -48,7 +56,7 @@ def _json(problems: Sequence[Problem]) -> str:
 def _github(problems: Sequence[Problem]) -> str:
     """Workflow commands: https://docs.github.com/actions/reference/workflow-commands-for-github-actions."""
     return "".join(
-        f"::error file={_escaped(problem.file, ',:')},line={problem.line or 1},col={problem.column or 1}"
+        f"::{problem.severity} file={_escaped(problem.file, ',:')},line={problem.line or 1},col={problem.column or 1}"
         f"::{_escaped(problem.message)}\n"
         for problem in problems
     )

@@ -34,8 +34,8 @@ FOREIGN = {
 def load(path: str | Path, environ: Mapping[str, str] | None = None) -> Catalog:
     """Read and check a configuration file.
 
-    Variables come from `environ`, by default the process's. Raises `ConfigError` with every problem found;
-    nothing has been started or connected to then.
+    Variables come from `environ`, by default the process's. Raises `ConfigError` with every error found;
+    nothing has been started or connected to then. Warnings are for `lint` to show.
     """
     path = Path(path)
     return loads(_content(path), file=str(path), root=path.parent, environ=environ)
@@ -51,16 +51,16 @@ def loads(
     """Read and check the text of a configuration. `file` names it in errors; paths are relative to `root`."""
     content = content.encode() if isinstance(content, str) else content
     catalog, problems = _checked(file, content, Path(root), os.environ if environ is None else environ)
-    if problems:
-        raise ConfigError(problems)
-    assert catalog is not None, "a file without problems makes a catalog"
+    if mistakes := [problem for problem in problems if problem.severity == "error"]:
+        raise ConfigError(mistakes)
+    assert catalog is not None, "a file without errors makes a catalog"
     return catalog
 
 
 def lint(
     path: str | Path, environ: Mapping[str, str] | None = None, *, unset_ok: bool = False
 ) -> list[Problem]:
-    """Every problem of a file, in order; `-` is standard input. With `unset_ok` a variable that is not set is
+    """Every problem of a file, warnings too, in order; `-` is standard input. With `unset_ok` a variable that is not set is
     none, and whatever depends on its value is not looked at."""
     stdin = str(path) == "-"
     try:

@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from hub.config.environment import Unset
-from hub.errors import Problem
+from hub.errors import Problem, Severity
 from hub.options import Written
 from hub.spec import Path
 
@@ -77,9 +77,9 @@ class Document:
         self.root: Node | None = None
         self.problems: list[Problem] = []
 
-    def report(self, place: Place, message: str) -> None:
+    def report(self, place: Place, message: str, severity: Severity = "error") -> None:
         """Note a problem at a place of the file; line 0 is the file as a whole."""
-        self.problems.append(Problem(self.file, place[0], place[1], message))
+        self.problems.append(Problem(self.file, place[0], place[1], message, severity))
 
     def node(self, path: Path) -> Node | None:
         """The node at a path, if there is one."""

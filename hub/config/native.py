@@ -31,6 +31,7 @@ from hub.catalog import (
 )
 from hub.config.document import Document, Place, Scalar, Sequence, Table, value_of
 from hub.config.references import check_references
+from hub.errors import Severity
 from hub.materialization import Commit, ErrorPolicy, Materialization
 from hub.processor import Processor
 from hub.record import TaskName
@@ -81,7 +82,7 @@ class MaterializationOptions(Spec, frozen=True, kw_only=True):
 
 
 def read_catalog(document: Document, root: Path) -> Catalog:
-    """The catalog of a file. It is only fit for use when the document has no problems afterwards."""
+    """The catalog of a file. It is only fit for use when the document has no errors afterwards."""
     return _Reader(document, root).catalog()
 
 
@@ -220,10 +221,8 @@ class _Reader:
         elif written is not None and issubclass(spec, Processor) and spec.shorthand:
             written = {spec.shorthand: written}
 
-        def report(
-            below: OptionPath, message: str, *, inner: Place | None = None, at_name: bool = False
-        ) -> None:
-            self.report((*path, *below), message, inner=inner, at_name=at_name)
+        def report(below: OptionPath, message: str, **rest: Any) -> None:
+            self.report((*path, *below), message, **rest)
 
         made = spec.parse(written, report)
         self.secrets.extend(secrets_of(made))
@@ -246,7 +245,13 @@ class _Reader:
         return self.document.names(path)
 
     def report(
-        self, path: OptionPath, message: str, *, inner: Place | None = None, at_name: bool = False
+        self,
+        path: OptionPath,
+        message: str,
+        *,
+        inner: Place | None = None,
+        at_name: bool = False,
+        severity: Severity = "error",
     ) -> None:
         found = self.document.node(path)
         if isinstance(found, Scalar) and found.failed and not at_name:
@@ -257,4 +262,4 @@ class _Reader:
         label = ".".join(
             step if isinstance(step, str) and step.isprintable() else repr(step) for step in path
         )
-        self.document.report(place, f"{label}: {message}{within}" if label else message + within)
+        self.document.report(place, f"{label}: {message}{within}" if label else message + within, severity)

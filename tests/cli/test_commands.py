@@ -71,10 +71,48 @@ def test_lint_prints_for_programs_and_for_pull_requests(tmp_path: Path) -> None:
     file = tmp_path / "bad.yaml"
     file.write_text("captures: {shop: {feed: {url: 5%, rate: '1,2:3'}}}\n")
     _, out, errors = hub("lint", "--format", "json", str(file))
-    assert json.loads(out)[0] | {"message": ""} == {"file": str(file), "line": 1, "column": 41, "message": ""}
+    assert json.loads(out)[0] | {"message": ""} == {
+        "file": str(file), "line": 1, "column": 41, "message": "", "severity": "error",
+    }  # fmt: skip
     assert errors == ""
     _, out, _ = hub("lint", "--format", "github", str(file))
     assert out.startswith(f"::error file={file},line=1,col=41::captures.shop.feed.rate: ")
+
+
+WARNED = """
+captures: {shop: {generate: {mapping: 'root.id = @number.string() == 1'}}}
+derivations:
+  clear:
+    from: shop/*
+    mapping: |
+      let unused = 1
+      root.a = this.x || this.y && this.z
+"""
+
+
+def test_lint_shows_warnings_and_exits_with_0_unless_it_is_strict(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text(WARNED)
+    code, out, errors = hub("lint", str(file))
+    assert (code, errors) == (0, "3 warnings\n")
+    assert [line.removeprefix(str(file)) for line in out.splitlines()] == [
+        ":2:50: warning: captures.shop.generate.mapping: string == number is always false",
+        ":7:7: warning: derivations.clear.mapping.mapping: variable unused is never used",
+        ":8:16: warning: derivations.clear.mapping.mapping: && and || bind equally and are evaluated from left to right: "
+        "put parentheses where you mean them",
+    ]
+    assert hub("lint", "--strict", str(file))[0] == 1
+    assert {found["severity"] for found in json.loads(hub("lint", "--format", "json", str(file))[1])} == {
+        "warning"
+    }
+    github = hub("lint", "--format", "github", str(file))[1]
+    assert github.startswith(f"::warning file={file},line=2,col=50::captures.shop")
+
+
+def test_lint_counts_mistakes_and_warnings_apart(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text(WARNED + "logs: {}\n")
+    code, _, errors = hub("lint", "--strict", str(tmp_path / "c.yaml"))
+    assert (code, errors) == (2, "1 mistake, 3 warnings\n")
 
 
 @pytest.mark.usefixtures("acme")

@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hub.catalog import Sources
-from hub.config import load, loads
-from hub.errors import ConfigError
+from hub.config import lint, load, loads
+from hub.errors import ConfigError, Problem
 from hub.log.options import LogOptions, Retention
 
 pytestmark = pytest.mark.usefixtures("acme")
@@ -241,3 +241,33 @@ def test_any_tree_is_a_catalog_or_a_config_error(tree: dict[str, object]) -> Non
         loads(json.dumps(tree, ensure_ascii=False), environ={"X": "1"})
     except ConfigError as error:
         assert error.problems
+
+
+WARNED = FEED + "derivations: {d: {from: shop/x, mapping: 'root.a = this.b || this.c && this.d'}}\n"
+
+
+def test_a_warning_keeps_nothing_from_being_loaded(tmp_path: Path) -> None:
+    assert "d" in loads(WARNED).derivations
+    (tmp_path / "c.yaml").write_text(WARNED)
+    (found,) = lint(tmp_path / "c.yaml")
+    assert (found.line, found.column, found.severity) == (2, 52, "warning")
+
+
+def test_a_warning_is_not_among_the_errors_of_a_file() -> None:
+    assert problems(WARNED + "logs: {}\n") == ["3:1: logs: unknown section 'logs'; did you mean 'log'?"]
+
+
+def test_a_warning_in_a_list_of_options_leaves_its_neighbours_readable(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text(
+        FEED + "derivations:\n  d:\n    from: shop/x\n    processors:\n"
+        "      - mapping: let a = 1\n      - mapping: root = this.nope()\n"
+    )
+    found = [(problem.line, problem.column, problem.severity) for problem in lint(tmp_path / "c.yaml")]
+    assert found == [(6, 18, "warning"), (7, 36, "error")]
+
+
+def test_problems_are_ordered_by_place_whatever_their_severity() -> None:
+    warning, error = Problem("f", 1, 2, "b", "warning"), Problem("f", 1, 2, "c")
+    assert sorted([error, warning, Problem("f", 2, 1, "a")])[:2] == [warning, error]
+    assert [str(warning), str(error)] == ["f:1:2: warning: b", "f:1:2: c"]
+    assert str(Problem("f", 0, 0, "b", "warning")) == "f: warning: b"
