@@ -1,29 +1,46 @@
 """The prompt of `hub map`: a document, and what mappings make of it.
 
 The conversation itself is a plain object that turns a line into an answer; only `converse` knows of a
-terminal. Lines are edited, remembered and completed by readline, where Python has it.
+terminal. Where prompt_toolkit is installed the answer shows while the mapping is typed; elsewhere lines are
+edited, remembered and completed by readline, where Python has it.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hub.document import decode
 from hub.errors import RecordError
-from hub.mapping import DELETE, NOTHING, EvaluationError, Message, ParseError, compile
+from hub.mapping import DELETE, NOTHING, Context, EvaluationError, Message, ParseError, compile
+from hub.mapping.context import SHARED
 from hub.mapping.gojson import compact, indented
 from hub.mapping.pages import signature
 from hub.mapping.registry import functions, methods
 
-HISTORY_LINES_MAX = 2000
+HISTORY_ENTRIES_MAX = 2000
+DELIMITERS = " ()[]{},+-*/%=!<>|&\t\n"
+"""What ends the word that is completed."""
+
+GREETING = "A document is kept, mappings show what they make of it; :help tells more."
 HELP = """A mapping shows what it makes of the document. End a line with \\ to go on in the next one.
   :doc JSON        keep another document        :load FILE    keep the first line of a file
   :meta NAME VALUE set metadata                 :keep         keep the last result as the document
   :show            show document and metadata   :help NAME    what a function or method does
   :quit            leave (or Ctrl-D)"""
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What became of a mapping: its text for people, and the new document, NOTHING when there is none."""
+
+    text: str
+    failed: bool = False
+    value: Any = NOTHING
 
 
 class Conversation:
@@ -51,20 +68,10 @@ class Conversation:
         return self._mapped(source) if source.strip() else ""
 
     def _mapped(self, source: str) -> str:
-        try:
-            compiled = compile(source)
-            outcome = compiled.message([Message(compact(self.document, escape_html=False), self.metadata)])
-        except ParseError as error:
-            return error.pretty()
-        except EvaluationError as error:
-            return f"error: {error}"
-        if outcome.value is DELETE:
-            return "(the record is dropped)"
-        self.last = self.document if outcome.value is NOTHING else outcome.value
-        warnings = [f"warning: {warning}" for warning in compiled.warnings]
-        changed = outcome.metadata != self.metadata
-        shown = [f"metadata: {_json(dict(outcome.metadata))}"] if changed else []
-        return "\n".join([*warnings, _json(self.last), *shown])
+        found = shown(source, self.document, self.metadata)
+        if found.value is not NOTHING:
+            self.last = found.value
+        return found.text
 
     def _order(self, name: str, rest: str) -> str:
         rest = rest.strip()
@@ -99,7 +106,7 @@ class Conversation:
         name, _, value = rest.partition(" ")
         if not name:
             return "error: :meta takes a name and a value"
-        self.metadata[name] = value.strip()
+        self.metadata = {**self.metadata, name: value.strip()}
         return ""
 
     def _keep(self, _rest: str) -> str:
@@ -120,8 +127,7 @@ class Conversation:
 
     def completions(self, before: str) -> list[str]:
         """Whole words that could stand for the last one: methods and fields after a dot, else functions."""
-        start = max(before.rfind(char) for char in " ()[]{},+-*/%=!<>|&\t") + 1
-        word = before[start:]
+        word = word_of(before)
         stem, dot, last = word.rpartition(".")
         if not dot:
             names = [f"{name}(" for name in functions()] + [
@@ -143,15 +149,53 @@ class Conversation:
         return sorted(f"{stem}.{name}" for name in names if name.startswith(last))
 
 
+def word_of(before: str) -> str:
+    """The word at the end of what is typed, which a completion replaces."""
+    return before[max(before.rfind(char) for char in DELIMITERS) + 1 :]
+
+
+def shown(source: str, document: Any, metadata: Mapping[str, Any], context: Context = SHARED) -> Shown:
+    """What a mapping makes of a document, or why it makes nothing of it."""
+    try:
+        compiled = compile(source, context=context)
+        outcome = compiled.message([Message(compact(document, escape_html=False), metadata)])
+    except ParseError as error:
+        return Shown(error.pretty(), failed=True)
+    except EvaluationError as error:
+        return Shown(f"error: {error}", failed=True)
+    if outcome.value is DELETE:
+        return Shown("(the record is dropped)")
+    value = document if outcome.value is NOTHING else outcome.value
+    lines = [f"warning: {warning}" for warning in compiled.warnings]
+    try:
+        lines.append(_json(value))
+    except EvaluationError as error:
+        return Shown(f"error: {error}", failed=True)
+    if outcome.metadata != metadata:
+        lines.append(f"metadata: {_json(dict(outcome.metadata))}")
+    return Shown("\n".join(lines), value=value)
+
+
 def _json(value: Any) -> str:
     return indented(value, "  ", escape_html=False).decode("utf-8", "replace")
 
 
 def converse() -> None:
-    """A conversation on the terminal, until it is left."""
+    """A conversation on the terminal, until it is left: the live prompt where it can be had, else readline's."""
     conversation = Conversation()
-    save = _edited(conversation)
-    print("A document is kept, mappings show what they make of it; :help tells more.")
+    history = Path(os.environ.get("XDG_STATE_HOME", "~/.local/state")).expanduser() / "hub"
+    print(GREETING)
+    if sys.stdout.isatty():
+        try:
+            from hub.cli.live_prompt import LivePrompt
+        except ModuleNotFoundError as error:
+            if error.name is None or not error.name.startswith("prompt_toolkit"):
+                raise
+            print("Results show after Enter; to see them as you type: pip install 'hub-etl[repl]'")
+        else:
+            LivePrompt(conversation, history / "map_live_history").run()
+            return
+    save = _edited(conversation, history / "map_history")
     try:
         while not conversation.done:
             found = conversation.answer(input(conversation.prompt))
@@ -163,18 +207,16 @@ def converse() -> None:
         save()
 
 
-def _edited(conversation: Conversation) -> Callable[[], None]:
+def _edited(conversation: Conversation, history: Path) -> Callable[[], None]:
     """Turns on editing, history and completion; answers with what saves the history."""
     try:
         import readline
     except ImportError:
         return lambda: None
-    folder = Path(os.environ.get("XDG_STATE_HOME", "~/.local/state")).expanduser() / "hub"
-    history = folder / "map_history"
     if history.exists():
         readline.read_history_file(history)
-    readline.set_history_length(HISTORY_LINES_MAX)
-    readline.set_completer_delims(" ()[]{},+-*/%=!<>|&\t")
+    readline.set_history_length(HISTORY_ENTRIES_MAX)
+    readline.set_completer_delims(DELIMITERS)
 
     def complete(_word: str, state: int) -> str | None:
         found = conversation.completions(readline.get_line_buffer()[: readline.get_endidx()])
@@ -185,7 +227,7 @@ def _edited(conversation: Conversation) -> Callable[[], None]:
 
     def save() -> None:
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            history.parent.mkdir(parents=True, exist_ok=True)
             readline.write_history_file(history)
         except OSError as error:
             print(f"the history could not be kept: {error}")

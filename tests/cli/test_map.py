@@ -8,12 +8,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hub.cli.map import chunks, command
-from hub.cli.prompt import Conversation
+from hub.cli.prompt import Conversation, converse
 
 
 def hub_map(*arguments: str, given: str | bytes = "") -> Result:
@@ -138,3 +139,21 @@ def test_the_prompt_completes_functions_methods_and_fields() -> None:
     assert talk.completions("root.a = this.cust") == ["this.customer"]
     assert talk.completions("root.a = this.customer.em") == ["this.customer.email"]
     assert "this.customer.email.uppercase(" in talk.completions("root.a = this.customer.email.upper")
+
+
+def test_without_the_live_prompt_readlines_takes_its_place_and_says_how_to_get_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "prompt_toolkit", None)
+    monkeypatch.delitem(sys.modules, "hub.cli.live_prompt", raising=False)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    typed = iter(["root.a = 1", ":quit"])
+    monkeypatch.setattr("builtins.input", lambda _: next(typed))
+    converse()
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        "Results show after Enter; to see them as you type: pip install 'hub-etl[repl]'",
+        "{",
+        '  "a": 1',
+        "}",
+    ]
