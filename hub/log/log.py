@@ -52,6 +52,9 @@ logger = logging.getLogger("hub.log")
 INLINE_BYTES = 32 << 10
 """Transactions smaller than this are encoded where they stand: a hop to a thread would cost more."""
 
+CLOSE_WAIT_S = 10.0
+"""How long closing waits for what is queued."""
+
 WITNESS_S = 1.0
 
 
@@ -479,9 +482,11 @@ class Log:
     async def _close(self) -> None:
         """Commit what is queued, seal, write the witness."""
         self._closing = True
-        await self._house_kept.wait()
-        while self._group.frames and self.writer.poisoned is None:
-            await self._group.done.wait()
+        # Cancelled from outside, the committer is gone already and nothing will be committed: that is a crash.
+        with anyio.move_on_after(CLOSE_WAIT_S):
+            await self._house_kept.wait()
+            while self._group.frames and self.writer.poisoned is None:
+                await self._group.done.wait()
         await self.work(self.writer.close)
         self._end = Place(self.writer.epoch, self.writer.written_seq)
         self._publish_watermark()

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import anyio
+import anyio.lowlevel
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from hub.catalog import MaterializationTask
@@ -29,8 +30,8 @@ from hub.runtime.tree import Trees
 from hub.schema import CollectionSchema
 from hub.telemetry import TaskStats
 
-CHUNK_BYTES = 2 << 20
-"""Documents that are processed and written in one go. Bounds how long the event loop is held."""
+CHUNK_BYTES = 4 << 20
+"""Documents that are written in one go, processed batch by batch with a chance for others in between."""
 
 CHUNKS_AHEAD = 1
 """Chunks that may be ready while a commit is on its way. One is enough: what comes meanwhile is in the log, and
@@ -135,7 +136,7 @@ class Flow:
                 if not committed:
                     await send.send(Chunk(Outcome(), reader.cursor, 0, 0, 0, time.time()))
                 for part in cut_after(committed, dead_upto.journals.get(self._log.journal)):
-                    chunk = self._processed(part)
+                    chunk = await self._processed(part)
                     self._stats.queue_bytes += chunk.size
                     if not self._stats.oldest_waiting_ts:
                         self._stats.oldest_waiting_ts = chunk.oldest_ts
@@ -151,7 +152,7 @@ class Flow:
                 return await reader.read(CHUNK_BYTES)
         return None
 
-    def _processed(self, committed: Sequence[Committed]) -> Chunk:
+    async def _processed(self, committed: Sequence[Committed]) -> Chunk:
         outcome = Outcome()
         size = sum(piece.size for piece in committed)
         for item in merged([item for piece in committed for item in piece.items]):
@@ -159,6 +160,7 @@ class Flow:
                 self._trees.restart(CollectionSchema.decode(item.text))
             else:
                 self._trees.run(item, outcome)
+                await anyio.lowlevel.checkpoint()
         last = committed[-1]
         upto = Cursor({self._log.journal: last.place}) if last.complete else None
         rows = sum(work.count for _, work in outcome.work if isinstance(work, Batch))
@@ -295,7 +297,7 @@ class _Writing:
         return not backlog
 
     async def _write(self, chunk: Chunk) -> None:
-        for binding, work in chunk.outcome.work:
+        for binding, work in chunk.outcome.writes():
             if isinstance(work, CollectionSchema):
                 await self._sink.describe(binding, work)
             else:

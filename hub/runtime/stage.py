@@ -15,7 +15,7 @@ from hub.catalog import DerivationTask, Step
 from hub.errors import FatalError, RecordError
 from hub.materialization import Binding, BindingSpec, ErrorPolicy
 from hub.processor import Transform
-from hub.record import TRUNCATE, Batch
+from hub.record import TRUNCATE, Batch, concat
 from hub.schema import CollectionSchema, ColumnType, describe, widened
 
 if TYPE_CHECKING:
@@ -47,6 +47,23 @@ class Outcome:
     work: list[tuple[Binding, CollectionSchema | Batch]] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     skipped: int = 0
+
+    def writes(self) -> list[tuple[Binding, CollectionSchema | Batch]]:
+        """The work with the batches of one binding put together, as far as no schema of it stands between: a
+        destination pays for every call."""
+        groups: list[tuple[Binding, list[Batch] | CollectionSchema]] = []
+        # Leaves keep one object a binding, so its identity tells it from others.
+        open_groups: dict[int, list[Batch]] = {}
+        for binding, work in self.work:
+            if isinstance(work, CollectionSchema):
+                open_groups.pop(id(binding), None)
+                groups.append((binding, work))
+            elif id(binding) in open_groups:
+                open_groups[id(binding)].append(work)
+            else:
+                open_groups[id(binding)] = fresh = [work]
+                groups.append((binding, fresh))
+        return [(binding, concat(work) if isinstance(work, list) else work) for binding, work in groups]
 
 
 @dataclass(slots=True)
