@@ -299,7 +299,8 @@ def concat(batches: Sequence[Batch]) -> Batch:
         for index, error in (batch.errors or {}).items():
             errors[start + index] = error
         start += batch.count
-    values = all(batch.has_docs for batch in batches)
+    # Values that have bytes beside them are let go: whoever still wants them is rarely there, and they are large.
+    values = all(batch.has_docs for batch in batches) and not all(batch.has_ndjson for batch in batches)
     return Batch(
         first.collection,
         count,
