@@ -38,6 +38,10 @@ class Processor(Spec, frozen=True, kw_only=True):
     shorthand: ClassVar[str] = ""
     """The option that is meant when a config gives no names, as in `mapping: root = this`."""
 
+    def warnings(self, source: CollectionSchema) -> Sequence[str]:
+        """What looks wrong when the documents are like `source`, such as a field that is not there."""
+        return ()
+
     @abc.abstractmethod
     def start(self, source: CollectionSchema) -> Transform:
         """Begin on a collection whose documents look like `source`."""

@@ -6,9 +6,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from hub import registry
 from hub.testing.postgres import PostgresMissing, PostgresServer
+
+
+# Time is never asserted in a test: machines are shared, and a slow moment is no failure.
+settings.register_profile("hub", deadline=None)
+settings.load_profile("hub")
 
 
 @pytest.fixture(scope="session")

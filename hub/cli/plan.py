@@ -51,4 +51,5 @@ def described(plan: Plan) -> str:
             lines.append(f"  cannot be asked: {sink.problem}")
         lines += [f"  {collection} → {target}" for collection, target in sink.routes]
         lines += [f"    {statement};" for statement in sink.statements]
+    lines += [f"\nwarning: {warning}" for warning in plan.warnings]
     return "\n".join(lines)

@@ -48,6 +48,7 @@ class Plan(msgspec.Struct, frozen=True):
     durability: str
     captures: tuple[CapturePlan, ...]
     materializations: tuple[MaterializationPlan, ...]
+    warnings: tuple[str, ...] = ()
 
     @property
     def problems(self) -> list[str]:
@@ -61,7 +62,13 @@ async def preview(catalog: Catalog) -> Plan:
     captures = [await _capture(task) for task in catalog.captures.values()]
     discovered = [found for capture in captures for found in capture.collections]
     sinks = [await _materialization(catalog, task, discovered) for task in catalog.materializations.values()]
-    return Plan(str(catalog.log_path), DURABILITY_TEXT[catalog.log.durability], tuple(captures), tuple(sinks))
+    return Plan(
+        str(catalog.log_path),
+        DURABILITY_TEXT[catalog.log.durability],
+        tuple(captures),
+        tuple(sinks),
+        warnings_of(catalog, discovered),
+    )
 
 
 async def _capture(task: CaptureTask) -> CapturePlan:
@@ -83,6 +90,17 @@ async def _materialization(
     except HubError as error:
         return MaterializationPlan(task.name, task.connector, delivery, routes, problem=str(error))
     return MaterializationPlan(task.name, task.connector, delivery, routes, statements)
+
+
+def warnings_of(catalog: Catalog, discovered: Sequence[Discovered]) -> tuple[str, ...]:
+    """What looks wrong in derivations that read a discovered collection."""
+    return tuple(
+        f"{derivation.name}, reading {found.schema.collection}: {warning}"
+        for derivation in catalog.derivations.values()
+        for found in discovered
+        if derivation.sources.matches(found.schema.collection)
+        for warning in derivation.processors[0].processor.warnings(found.schema)
+    )
 
 
 def bindings_of(

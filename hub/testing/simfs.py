@@ -276,5 +276,3 @@ class SimFS:
 
     def _has_room(self, size: int) -> bool:
         return self.room_bytes is None or self._used() + size <= self.room_bytes
-
-

@@ -46,6 +46,14 @@ class MappingProcessor(Processor, frozen=True, kw_only=True):
     def start(self, source: CollectionSchema) -> Transform:
         return MappingTransform(self._compiled, source)
 
+    def warnings(self, source: CollectionSchema) -> Sequence[str]:
+        if source.is_open or not source.schema:
+            return ()
+        from hub.mapping import compile as compile_mapping
+
+        compiled = compile_mapping(str(self.mapping), file=self.mapping.file, schema=source.schema)
+        return [f"line {warning.line}: {warning.message}" for warning in compiled.warnings]
+
     @cached_property
     def _compiled(self) -> Compiled:
         return self.mapping.compiled()
