@@ -11,7 +11,6 @@ from hypothesis import settings
 from hub import registry
 from hub.testing.postgres import PostgresMissing, PostgresServer
 
-
 # Time is never asserted in a test: machines are shared, and a slow moment is no failure.
 settings.register_profile("hub", deadline=None)
 settings.load_profile("hub")
