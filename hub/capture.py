@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import msgspec
 
+from hub.errors import FatalError
 from hub.record import Batch, Position, TaskName
 from hub.schema import CollectionSchema
 from hub.spec import Spec
@@ -108,6 +109,12 @@ class Capture(Spec, Generic[PositionT], frozen=True, kw_only=True):
     @abc.abstractmethod
     async def discover(self, task: TaskName) -> Sequence[Discovered]:
         """What could be captured with these options, with schema and key."""
+
+    async def backfill(self, task: TaskName, parts: Sequence[str], *, where: str = "") -> None:
+        """Ask the running capture of this name, in whatever process, to read these parts of the source again, such
+        as tables; none means all. `where` narrows it, in the source's language. Raises FatalError when the source
+        has no way to do so."""
+        raise FatalError(f"{task}: this kind of capture cannot be asked to read again")
 
     @abc.abstractmethod
     async def run(self, resume: PositionT | None, out: Outlet[PositionT]) -> None:
