@@ -26,7 +26,10 @@ class Trees:
     def __init__(self, catalog: Catalog, task: MaterializationTask) -> None:
         self._catalog = catalog
         self._task = task
-        self._targets = [_target(rule.options.target) for rule in task.bindings]
+        self._targets = [
+            target.compiled() if (target := rule.options.target) is not None else None
+            for rule in task.bindings
+        ]
         self._roots: dict[str, Node | None] = {}
 
     def wants(self, collection: str) -> bool:
@@ -86,11 +89,3 @@ def grown(
 
     root = Node(None, children(collection), leaves(collection))
     return root if root.children or root.leaves else None
-
-
-def _target(template: str | None) -> Compiled | None:
-    if template is None:
-        return None
-    from hub.mapping import compile as compile_mapping
-
-    return compile_mapping(template, kind="field")
