@@ -35,15 +35,16 @@ def hub(config: Path, folder: Path, **environment: str) -> dict[str, Any]:
     }
 
 
-def run(config: str, folder: Path, stdin: bytes = b"", **environment: str) -> bytes:
-    """Run a config that ends by itself. What it printed."""
+def run(config: Path, folder: Path, stdin: bytes = b"", **environment: str) -> bytes:
+    """Run a config that ends by itself, with nothing but events on stderr. What it printed."""
     ended = subprocess.run(
-        **hub(CONFIGS / f"{config}.yaml", folder, **environment),
+        **hub(config, folder, **environment),
         input=stdin,
         capture_output=True,
         timeout=WAIT_S,
     )
     assert ended.returncode == 0, ended.stderr.decode()
+    assert all(line.startswith(b'{"ts":') for line in ended.stderr.splitlines()), ended.stderr.decode()
     return ended.stdout
 
 
@@ -114,7 +115,7 @@ def test_turns_csv_into_a_file_a_country(tmp_path: Path) -> None:
     (tmp_path / "customers/1.csv").write_text('id,name,country\n1,"A\nB",NL\n2,C,DE\n')
     (tmp_path / "customers/2.csv").write_text("country,id\nNL,3\n")
     for _ in range(2):
-        run("csv", tmp_path)
+        run(CONFIGS / "csv.yaml", tmp_path)
     assert (tmp_path / "by_country/nl.ndjson").read_text().splitlines() == [
         '{"id":1,"name":"A\\nB","country":"NL"}',
         '{"country":"NL","id":3}',
@@ -127,12 +128,26 @@ def test_turns_csv_into_a_file_a_country(tmp_path: Path) -> None:
 
 
 def test_filters_standard_input_to_standard_output(tmp_path: Path) -> None:
-    printed = run("pipe", tmp_path, stdin=b'{"amount":50}\n{"amount":"150.5","n":1.10}\n{"amount":100}')
+    printed = run(
+        CONFIGS / "pipe.yaml", tmp_path, stdin=b'{"amount":50}\n{"amount":"150.5","n":1.10}\n{"amount":100}'
+    )
     assert printed == b'{"amount":"150.5","n":1.10}\n{"amount":100}\n'
 
 
 def test_generates_as_many_as_asked_for(tmp_path: Path) -> None:
-    run("generate", tmp_path, COUNT="5000")
+    run(CONFIGS / "generate.yaml", tmp_path, COUNT="5000")
+
+
+def test_a_run_into_duckdb_prints_events_and_nothing_else(tmp_path: Path) -> None:
+    config = tmp_path / "hub.yaml"
+    config.write_text(
+        """
+captures: {numbers: {generate: {mapping: 'root.id = counter()', interval: 0s, count: 100}}}
+materializations: {warehouse: {duckdb: {path: w.duckdb}, bindings: [{from: numbers, key: [id]}]}}
+log: {path: log}
+"""
+    )
+    assert run(config, tmp_path) == b""
 
 
 def test_takes_webhooks_and_keeps_them_over_a_kill(tmp_path: Path) -> None:
