@@ -242,13 +242,13 @@ async def hand_over(path: Path, count: int) -> Row:
                 reader.release(reader.outstanding_bytes)
 
         durable: list[float] = []
-        publish = log._announce
+        publish = log.announce
 
         def announce() -> None:
             durable.append(time.perf_counter())
             publish()
 
-        log._announce = announce  # type: ignore[method-assign]
+        log.announce = announce  # type: ignore[method-assign]
         async with anyio.create_task_group() as group:
             group.start_soon(follow)
             await anyio.sleep(0.05)
@@ -267,13 +267,13 @@ async def hand_over_to_process(path: Path, count: int) -> Row:
     durable: dict[int, int] = {}
     async with Log.open(path, options(None)) as log:
         await log.append(Transaction("t", [Batch.of_lines("a", [b"0"])]))
-        publish = log._announce
+        publish = log.announce
 
         def announce() -> None:
             durable[log.writer.written_seq] = time.perf_counter_ns()
             publish()
 
-        log._announce = announce  # type: ignore[method-assign]
+        log.announce = announce  # type: ignore[method-assign]
         command = [sys.executable, __file__, "--follow", str(path), "--count", str(count)]
         child = await anyio.to_thread.run_sync(lambda: subprocess.Popen(command, stdout=subprocess.PIPE))
         assert child.stdout is not None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
@@ -29,7 +30,7 @@ from hub.log.frame import (
     pack_segment_header,
 )
 from hub.log.fs import FS, write_all
-from hub.log.segment import Segment, seal_payload, segment_name
+from hub.log.segment import INDEX_BYTES, Segment, seal_payload, segment_name
 from hub.log.transaction import SCHEMA, Checkpoint, CollectionInfo, Encoded, Head
 
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -46,12 +47,11 @@ _ZEROS = bytes(1 << 20)
 class Frame:
     """A frame to be written. `seq` is 0 until it is durable; then the rest says where it lies."""
 
-    __slots__ = ("body", "error", "kind", "pos", "segno", "seq", "ts_us")
+    __slots__ = ("body", "kind", "pos", "segno", "seq", "ts_us")
 
     def __init__(self, kind: int, body: Encoded) -> None:
         self.kind = kind
         self.body = body
-        self.error: Exception | None = None
         self.seq = self.ts_us = self.segno = self.pos = 0
 
 
@@ -62,7 +62,7 @@ class State:
         self.positions: dict[str, bytes] = {}
         self.schemas: dict[str, bytes] = {}
         self.collections: dict[str, CollectionInfo] = {}
-        self.tokens: dict[tuple[str, bytes], tuple[int, int]] = {}
+        self.tokens: OrderedDict[tuple[str, bytes], tuple[int, int]] = OrderedDict()
         self._marked: dict[str, tuple[int, int]] = {}
 
     def restore(self, payload: bytes) -> None:
@@ -71,7 +71,8 @@ class State:
         self.positions = checkpoint.positions
         self.schemas = checkpoint.schemas
         self.collections = checkpoint.collections
-        self.tokens = {(task, token): (epoch, seq) for task, token, epoch, seq in checkpoint.tokens}
+        places = [((task, token), (epoch, seq)) for task, token, epoch, seq in checkpoint.tokens]
+        self.tokens = OrderedDict(places)
 
     def checkpoint(self) -> bytes:
         tokens = [(task, token, *place) for (task, token), place in self.tokens.items()]
@@ -84,7 +85,7 @@ class State:
         if head.token is not None:
             self.tokens[head.task, head.token] = (epoch, seq)
             if len(self.tokens) > TOKENS_MAX:
-                del self.tokens[next(iter(self.tokens))]
+                self.tokens.popitem(last=False)
         for collection, records, raw_bytes in head.totals or ():
             self._count(collection, records, raw_bytes, ts_us)
         texts = iter(schema_texts)
@@ -168,7 +169,6 @@ class Journal:
             live = self.roll(need)
         ts_us = max(self.clock.now_us(), live.last_us)
         buffers: list[bytes] = []
-        crcs: list[int] = []
         pos, seq, crc = live.end, self.next_seq, self.prev_crc
         salt, segno, epoch, durable_seq, alloc = (
             live.header.salt,
@@ -186,15 +186,14 @@ class Journal:
                 frame.kind, salt, segno, seq, epoch, ts_us, durable_seq, body.length, body.crc, crc
             )
             buffers.append(header)
-            buffers.extend(body.parts)
-            crcs.append(crc)
+            buffers += body.parts
             pos = after
             seq += 1
         self._put(buffers, live.end, pos - live.end)
-        for frame in islice(frames, start, start + len(crcs)):
-            self._took(live, frame, ts_us)
-        self.prev_crc = crcs[-1]
-        return len(crcs)
+        done = seq - self.next_seq
+        self._took(live, frames[start : start + done], ts_us)
+        self.prev_crc = crc
+        return done
 
     def mark(self) -> None:
         """Attest the last group with an empty frame. Nothing happens when all is attested."""
@@ -304,23 +303,31 @@ class Journal:
         except OSError as error:
             raise self._poison(error) from error
 
-    def _took(self, live: Segment, frame: Frame, ts_us: int) -> None:
-        """A frame became durable: say so on it, and take it into account."""
-        body, pos = frame.body, live.end
-        frame.seq = self.next_seq
-        frame.ts_us = ts_us
-        frame.segno = live.header.segno
-        frame.pos = pos
-        self._advance(live, pos, body.length, ts_us)
-        if frame.kind in VISIBLE:
-            head = body.head
-            self.state.apply(head, body.schema_texts, self.epoch, frame.seq, ts_us)
-            live.newest_seq = frame.seq
-            if head.parts:
-                live.first_part_segno = min(live.first_part_segno, head.parts[0].segno)
+    def _took(self, live: Segment, frames: Sequence[Frame], ts_us: int) -> None:
+        """These frames became durable: say so on each, and take it into account."""
+        apply, segno, epoch = self.state.apply, live.header.segno, self.epoch
+        pos, seq = live.end, self.next_seq
+        indexed_to = live.index[-1][1] + INDEX_BYTES if live.index else 0
+        for frame in frames:
+            body = frame.body
+            frame.seq, frame.ts_us, frame.segno, frame.pos = seq, ts_us, segno, pos
+            if frame.kind in VISIBLE:
+                head = body.head
+                apply(head, body.schema_texts, epoch, seq, ts_us)
+                live.newest_seq = seq
+                if head.parts:
+                    live.first_part_segno = min(live.first_part_segno, head.parts[0].segno)
+            if pos >= indexed_to:
+                live.learn(seq, pos, ts_us)
+                indexed_to = pos + INDEX_BYTES
+            pos += FRAME_HEADER_BYTES + body.length
+            seq += 1
+        last = frames[-1]
+        self._advance(live, last.pos, last.body.length, ts_us, seq - 1)
 
-    def _advance(self, live: Segment, pos: int, length: int, ts_us: int) -> None:
-        seq = self.next_seq
+    def _advance(self, live: Segment, pos: int, length: int, ts_us: int, seq: int | None = None) -> None:
+        """The frame at `pos` is the last one now."""
+        seq = self.next_seq if seq is None else seq
         live.note(seq, pos, length, ts_us)
         self.written_seq = seq
         if self.syncing:

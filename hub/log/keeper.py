@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import anyio
 import anyio.to_thread
 
-from hub.errors import FatalError, TransientError
+from hub.errors import FatalError, Full, TransientError
 from hub.log.retention import fragments_to_compact, fragments_to_drop, fragments_to_merge, segments_to_drop
 from hub.log.sealer import TooManyKeys, compact, key_fields, merge, take_apart
 
@@ -93,7 +93,11 @@ class Keeper:
         if live is None or not log.writer.state.since_mark():
             return
         if pressed or log.writer.clock.now_us() - live.header.created_us > log.options.roll_after_s * 1e6:
-            await log.roll()
+            try:
+                await log.roll()
+            except Full:
+                # It is sealed, and can go; the one after it is made when something has gone.
+                pass
 
     def _look_for_lost_readers(self) -> None:
         """Raise an alarm for each reader that holds the log and was not seen for long. It goes on holding it."""

@@ -6,10 +6,11 @@ no linger. The one rule: nobody sees, acknowledges or commits a frame before it 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -17,18 +18,18 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import anyio
 import anyio.to_thread
 
-from hub.errors import FatalError, Full, LogError, Poisoned, TransientError
+from hub.errors import Full, LogError, Poisoned
 from hub.log.clock import steady_us, wall_us
 from hub.log.frame import VISIBLE, Kind
 from hub.log.fs import FS, OsFS, refuse_unsafe
-from hub.log.group import Group, Stats
+from hub.log.group import Group, Stats, Waiting
 from hub.log.history import History
 from hub.log.journal import Frame, Journal
 from hub.log.keeper import Keeper
 from hub.log.large import LargeTransaction
 from hub.log.options import LogOptions
 from hub.log.recovery import Recovered, open_journal, report_lines
-from hub.log.tail import Entry, Tail, bytes_only
+from hub.log.tail import Entry, Tail
 from hub.log.transaction import (
     CollectionInfo,
     Encoded,
@@ -38,8 +39,10 @@ from hub.log.transaction import (
     encode_transaction,
     is_small,
 )
+from hub.log.waiters import Waiters
 from hub.log.watermark import WatermarkWriter
-from hub.record import Batch, Cursor, Place
+from hub.log.witness import Witness
+from hub.record import Cursor, Place
 
 if TYPE_CHECKING:
     from hub.control import Control
@@ -54,8 +57,6 @@ INLINE_BYTES = 32 << 10
 
 CLOSE_WAIT_S = 10.0
 """How long closing waits for what is queued."""
-
-WITNESS_S = 1.0
 
 
 class Log:
@@ -73,6 +74,7 @@ class Log:
         fs: FS,
         control: Control | None,
         report: Recovered,
+        loop: asyncio.AbstractEventLoop,
     ) -> None:
         self.journal = name
         self.options = options
@@ -84,13 +86,15 @@ class Log:
         self.control = control
         self.history = History(fs, path / "fragments" / name, name, control) if control is not None else None
         self.keeper = Keeper(self)
+        self.witness = Witness(self)
         self._end = Place(journal.epoch, journal.written_seq)
         self._watermark = WatermarkWriter(journal.directory) if isinstance(fs, OsFS) else None
         self._group = Group()
         self._queued_bytes = 0
-        self._drained = anyio.Event()
-        self._awake = anyio.Event()
-        self._moved = anyio.Event()
+        self._new_answer = loop.create_future
+        self._drained = Waiters(loop)
+        self._awake = Waiters(loop)
+        self._moved = Waiters(loop)
         self._closing = False
         self._house_kept = anyio.Event()
         self._transactions = 0
@@ -122,6 +126,7 @@ class Log:
         options = options or LogOptions()
         fs = fs or OsFS()
         directory = path / "journal" / journal
+        loop = asyncio.get_running_loop()
 
         def recover() -> tuple[int, Log]:
             fs.mkdir(directory)
@@ -142,10 +147,17 @@ class Log:
                     room=lambda size: cap is None or not made or made[0].used_bytes + size <= cap,
                 )
                 log = cls(
-                    writer, path=path, name=journal, options=options, fs=fs, control=control, report=report
+                    writer,
+                    path=path,
+                    name=journal,
+                    options=options,
+                    fs=fs,
+                    control=control,
+                    report=report,
+                    loop=loop,
                 )
                 made.append(log)
-                log._check_witness()
+                log.witness.check()
                 if log.history is not None:
                     log.history.load(writer.segments[0].header.base_seq)
             except BaseException:
@@ -285,15 +297,16 @@ class Log:
             await self._drained.wait()
         if self._closing:
             raise LogError("the log is closed")
-        frame = Frame(kind, body)
+        frame = Waiting(kind, body, self._new_answer())
         group = self._group
+        if not group.frames:
+            self._awake.wake()
         group.frames.append(frame)
         self._queued_bytes += length
         head = body.head
         if head.token is not None:
             self._tokens[head.task, head.token] = group.done
-        self._awake.set()
-        await group.done.wait()
+        await frame.answer
         if frame.error is not None:
             raise type(frame.error)(*frame.error.args) from frame.error
         return frame
@@ -328,8 +341,13 @@ class Log:
 
     async def roll(self) -> None:
         """Seal the live segment and start the next, so that retention and fragments can get at it."""
-        await self.work(self.writer.roll)
-        self._announce()
+
+        def call() -> None:
+            self.writer.roll()
+            self._publish_watermark()
+
+        await self.work(call)
+        self.announce()
 
     async def work(self, call: Callable[[], T]) -> T:
         """Run something that touches the journal's files, in a thread, in turn with the committer."""
@@ -340,7 +358,6 @@ class Log:
         marked = True
         while True:
             if not self._group.frames:
-                self._awake = anyio.Event()
                 with anyio.move_on_after(None if marked else mark_after_s):
                     await self._awake.wait()
                 if not self._group.frames:
@@ -349,8 +366,7 @@ class Log:
             group, self._group = self._group, Group()
             size = self._queued_bytes
             self._queued_bytes = 0
-            drained, self._drained = self._drained, anyio.Event()
-            drained.set()
+            self._drained.wake()
             await self._commit(group, size)
             marked = False
 
@@ -363,18 +379,15 @@ class Log:
         self.stats.groups += 1
         self.stats.group_s += took_s
         self._publish(frames[:done] if error is not None else frames)
-        if error is not None:
-            if isinstance(error, Full):
-                self.stats.full += 1
-                self.keeper.press()
-            for frame in frames[done:]:
-                frame.error = error
+        if isinstance(error, Full):
+            self.stats.full += 1
+            self.keeper.press()
         if self._tokens:
             self._tokens = {key: done for key, done in self._tokens.items() if done is not group.done}
-        self._announce()
-        group.done.set()
+        group.answer(done, error)
+        self.announce()
 
-    def _write(self, frames: list[Frame]) -> tuple[int, Exception | None, float]:
+    def _write(self, frames: Sequence[Frame]) -> tuple[int, Exception | None, float]:
         started = steady_us()
         done = 0
         error: Exception | None = None
@@ -383,101 +396,66 @@ class Log:
                 done += self.writer.write(frames, done)
         except (Full, Poisoned) as caught:
             error = caught
+        if done:
+            self._publish_watermark()
         return done, error, (steady_us() - started) / 1e6
 
-    def _publish(self, frames: list[Frame]) -> None:
+    def _publish(self, frames: Sequence[Frame]) -> None:
         """Put durable transactions where readers find them."""
-        stats, push, epoch = self.stats, self.tail.push, self.writer.epoch
+        stats, epoch = self.stats, self.writer.epoch
         records = raw_bytes = stored_bytes = 0
+        entries: list[Entry] = []
         for frame in frames:
             body = frame.body
             stored_bytes += body.length
             raw_bytes += body.size
-            head = body.head
-            for block in head.blocks:
-                records += block.count
+            records += body.records
             if frame.kind in VISIBLE:
-                items = tuple(
-                    [bytes_only(i) if isinstance(i, Batch) and i.has_docs else i for i in body.items]
+                head = body.head
+                entries.append(
+                    Entry(Place(epoch, frame.seq), head.task, frame.ts_us, body.items, body.size, head.parts)
                 )
-                entry = Entry(Place(epoch, frame.seq), head.task, frame.ts_us, items, body.size, head.parts)
-                push(frame.seq, entry)
+        self.tail.extend(entries)
         stats.transactions += len(frames)
         stats.records += records
         stats.raw_bytes += raw_bytes
         stats.stored_bytes += stored_bytes
 
-    def _announce(self) -> None:
+    def announce(self) -> None:
+        """Let readers of this process go on."""
         self._end = Place(self.writer.epoch, self.writer.written_seq)
-        self._publish_watermark()
-        moved, self._moved = self._moved, anyio.Event()
-        moved.set()
+        self._moved.wake()
 
     def _publish_watermark(self) -> None:
+        """Let readers in other processes go on. Called where the sync returned: a hop earlier than anywhere else."""
         if self._watermark is not None:
             try:
-                self._watermark.publish(*self._end)
+                self._watermark.publish(self.writer.epoch, self.writer.written_seq)
             except OSError as error:
                 logger.warning("%s: readers in other processes see new records later", error)
 
     async def _mark(self) -> bool:
         if self._closing:
             return True
+
+        def call() -> None:
+            self.writer.mark()
+            self._publish_watermark()
+
         try:
-            await self.work(self.writer.mark)
+            await self.work(call)
         except (Full, Poisoned):
             logger.exception("the last group could not be attested")
-        self._announce()
+        self.announce()
         return True
 
     async def _keep_house(self, house: anyio.CancelScope) -> None:
         """What runs beside the committer, until the log closes."""
         with house:
             async with anyio.create_task_group() as group:
-                group.start_soon(self._tick_forever)
+                group.start_soon(self.witness.beat)
                 group.start_soon(self.keeper.run)
         self._house_kept.set()
-
-    async def _tick_forever(self) -> None:
-        """Sync at the level `interval`; note the witness; warn of clock jumps."""
-        every_s = self.options.interval_s if self.options.durability == "interval" else WITNESS_S
-        since_s = warned_us = 0.0
-        while True:
-            await anyio.sleep(every_s)
-            if self.writer.poisoned is not None:
-                self._announce()
-                continue
-            if self.options.durability == "interval":
-                try:
-                    await self.work(self.writer.sync)
-                except Poisoned:
-                    logger.exception("sync failed")
-                    continue
-            since_s += every_s
-            if since_s >= WITNESS_S and self.control is not None:
-                since_s = 0.0
-                await self._note_witness()
-            jumped_us = self.writer.clock.jumped_us
-            if jumped_us and abs(jumped_us - warned_us) > 60e6:
-                warned_us = jumped_us
-                logger.warning("the wall clock moved by %.0f s; the log keeps its own time", jumped_us / 1e6)
-
-    async def _note_witness(self) -> None:
-        assert self.control is not None
-        try:
-            await self.control.note(self.journal, Place(self.writer.epoch, self.writer.durable_seq))
-        except (FatalError, TransientError) as error:
-            # The witness is a second line of defence: the log does not stop for it.
-            logger.warning("%s", error)
-
-    def _check_witness(self) -> None:
-        witness = self.control.witness(self.journal) if self.control is not None else None
-        if witness is not None and witness.seq > self._end.seq:
-            raise LogError(
-                f"{self.writer.directory}: the log lost acknowledged data: control.db saw frame {witness.seq} "
-                f"(epoch {witness.epoch}) durable, the log ends with {self._end.seq} (epoch {self._end.epoch}); "
-                "`hub log repair --accept-loss` starts again after what is there"
-            )
 
     async def _close(self) -> None:
         """Commit what is queued, seal, write the witness."""
@@ -493,5 +471,4 @@ class Log:
         if self._watermark is not None:
             self._watermark.close()
             self._watermark = None
-        if self.control is not None:
-            await self._note_witness()
+        await self.witness.note()

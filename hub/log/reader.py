@@ -14,8 +14,8 @@ import anyio.to_thread
 
 from hub.errors import LogError
 from hub.log.replay import Gap, Read, frames_after, pieces, schemas_before
-from hub.log.tail import Entry, bytes_only
-from hub.log.transaction import Committed, Item, Schema
+from hub.log.tail import Entry
+from hub.log.transaction import Committed, Item, Schema, bytes_only
 from hub.record import Batch, Cursor, Place
 
 if TYPE_CHECKING:

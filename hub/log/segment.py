@@ -30,7 +30,9 @@ from hub.log.fs import FS
 from hub.log.transaction import Summary
 
 READ_BYTES = 4 << 20
-"""Bytes read at a time."""
+"""Bytes read at a time, at most."""
+
+READ_BYTES_MIN = 64 << 10
 
 INDEX_BYTES = 64 << 10
 """One entry of the sparse index for so many bytes of a segment."""
@@ -65,6 +67,7 @@ class Segment:
         "path",
         "sealed",
         "size",
+        "tip",
     )
 
     def __init__(self, path: Path, header: SegmentHeader, size: int) -> None:
@@ -78,6 +81,8 @@ class Segment:
         self.first_part_segno = header.segno
         self.collections: dict[str, tuple[int, int, int]] = {}
         self.index: list[tuple[int, int, int]] = []
+        self.tip: tuple[int, int] | None = None
+        """The newest frame that a reader came by, and its byte: where the next look begins."""
 
     @property
     def segno(self) -> int:
@@ -95,6 +100,8 @@ class Segment:
         """Keep the index of a segment that others write."""
         if not self.sealed and (not self.index or pos - self.index[-1][1] >= INDEX_BYTES):
             self.index.append((seq, pos, ts_us))
+        if self.tip is None or seq > self.tip[0]:
+            self.tip = seq, pos
 
     def summary(self) -> Summary:
         return Summary(
@@ -103,6 +110,8 @@ class Segment:
 
     def start_for(self, seq: int) -> tuple[int, int]:
         """Sequence and byte of an indexed frame at or before `seq`: where to start reading for it."""
+        if self.tip is not None and self.tip[0] <= seq:
+            return self.tip
         found = bisect_right(self.index, seq, key=lambda entry: entry[0]) - 1
         if found < 0:
             return self.header.base_seq, SEGMENT_HEADER_BYTES
@@ -142,11 +151,14 @@ def scan(
     size = fs.size(fd)
     base = pos
     data = b""
+    # A reader at the end of the log wants a frame, one far behind the whole file: the reads grow.
+    ahead = READ_BYTES_MIN
     salt, segno, epoch = header.salt, header.segno, header.epoch
     while upto is None or seq <= upto:
         at = pos - base
         if at + FRAME_HEADER_BYTES > len(data):
-            base, at, data = pos, 0, fs.pread(fd, READ_BYTES, pos)
+            base, at, data = pos, 0, fs.pread(fd, ahead, pos)
+            ahead = min(ahead * 4, READ_BYTES)
         found = unpack_frame_header(data, at)
         if found is None:
             return
@@ -154,7 +166,7 @@ def scan(
         if at + whole > len(data):
             if pos + whole > size:
                 return
-            base, at, data = pos, 0, fs.pread(fd, max(READ_BYTES, whole), pos)
+            base, at, data = pos, 0, fs.pread(fd, max(ahead, whole), pos)
         if found.salt != salt or found.segno != segno or found.seq != seq or found.epoch != epoch:
             return
         if prev_crc is not None and found.prev_crc != prev_crc:

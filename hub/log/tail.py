@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 from hub.log.transaction import Item, PartRef
-from hub.record import Batch, Place
+from hub.record import Place
 
 ENTRY_BYTES = 600
 """What an entry is charged for itself, so that small transactions are bounded too."""
@@ -31,22 +33,14 @@ class Tail:
         self.bytes = 0
         self._bytes_max = bytes_max
 
-    def push(self, seq: int, entry: Entry) -> None:
-        self.entries[seq] = entry
-        self.bytes += entry.size + ENTRY_BYTES
-        while self.bytes > self._bytes_max and self.entries:
-            oldest = next(iter(self.entries))
-            self.bytes -= self.entries.pop(oldest).size + ENTRY_BYTES
-            self.first_seq = oldest + 1
-
-
-def bytes_only(batch: Batch) -> Batch:
-    """The same batch without its decoded values, so that what is kept in memory is what was counted."""
-    return Batch(
-        batch.collection,
-        batch.count,
-        ndjson=batch.ndjson,
-        ops=batch.ops,
-        shared=batch.shared,
-        columns_json=batch.columns_json,
-    )
+    def extend(self, entries: Sequence[Entry]) -> None:
+        """Take in the newest, in order."""
+        for entry in entries:
+            self.entries[entry.place.seq] = entry
+            self.bytes += entry.size + ENTRY_BYTES
+        # By number: looking for the first key of a dict walks over all that were taken from its front.
+        while self.bytes > self._bytes_max:
+            oldest = self.entries.pop(self.first_seq, None)
+            self.first_seq += 1
+            if oldest is not None:
+                self.bytes -= oldest.size + ENTRY_BYTES

@@ -136,9 +136,18 @@ class Head(msgspec.Struct, frozen=True, array_like=True, gc=False):
 class Encoded:
     """A payload that is ready to be framed, and what the writer needs to know of it."""
 
-    __slots__ = ("crc", "head", "items", "length", "parts", "schema_texts", "size")
+    __slots__ = ("crc", "head", "items", "length", "parts", "records", "schema_texts", "size")
 
-    def __init__(self, head: Head, bodies: list[bytes], items: Sequence[Item], size: int) -> None:
+    def __init__(
+        self,
+        head: Head,
+        bodies: list[bytes],
+        items: tuple[Item, ...],
+        *,
+        size: int,
+        records: int,
+        schema_texts: Sequence[bytes],
+    ) -> None:
         text = _encode_head(head)
         parts = [len(text).to_bytes(_LENGTH_BYTES, "little"), text, *bodies]
         if size < JOIN_BYTES:
@@ -152,9 +161,11 @@ class Encoded:
             self.crc = crc_of_parts(parts)
         self.head = head
         self.items = items
+        """As readers get them from memory: without decoded values."""
         self.size = size
         """Raw bytes of the items."""
-        self.schema_texts: list[bytes] = []
+        self.records = records
+        self.schema_texts = schema_texts
         """Bodies of the schema blocks, in order."""
 
 
@@ -180,22 +191,35 @@ def encode_transaction(
     now_us = time.time_ns() // 1000
     heads: list[BlockHead] = []
     bodies: list[bytes] = []
-    size = 0
+    items: list[Item] = []
+    size = records = 0
     texts: list[bytes] = []
     for item in txn.items:
         if isinstance(item, Batch):
             head, body = encode_batch(item, now_us, level=level, compress_from=compress_from)
+            items.append(bytes_only(item) if item.has_docs else item)
         else:
             head, body = _schema_head(item, now_us), item.text
             texts.append(body)
+            items.append(item)
         heads.append(head)
         bodies.append(body)
         size += head.raw_len
-    made = Encoded(
-        Head(txn.task, txn.position, txn.token, heads, txn_id, parts, totals), bodies, txn.items, size
+        records += head.count
+    whole = Head(txn.task, txn.position, txn.token, heads, txn_id, parts, totals)
+    return Encoded(whole, bodies, tuple(items), size=size, records=records, schema_texts=texts)
+
+
+def bytes_only(batch: Batch) -> Batch:
+    """The same batch without its decoded values, so that what is kept in memory is what was counted."""
+    return Batch(
+        batch.collection,
+        batch.count,
+        ndjson=batch.ndjson,
+        ops=batch.ops,
+        shared=batch.shared,
+        columns_json=batch.columns_json,
     )
-    made.schema_texts = texts
-    return made
 
 
 def _schema_head(schema: Schema, now_us: int) -> BlockHead:
