@@ -48,6 +48,9 @@ class Outlet(Protocol[PositionT]):
     """The newest position whose records are on disk. The source may be told to forget what lies before it.
     Starts as the position the capture was resumed from."""
 
+    note: bytes | None
+    """What was last kept beside the position that the capture was resumed from; see `send`."""
+
     @property
     def full(self) -> bool:
         """True while `send` would have to wait for the log: on disk up to its cap, or in the queue."""
@@ -58,7 +61,9 @@ class Outlet(Protocol[PositionT]):
         effect exactly between the records sent before and after. Repeating the same costs nothing."""
         ...
 
-    async def send(self, batches: Sequence[Batch], position: PositionT | None) -> None:
+    async def send(
+        self, batches: Sequence[Batch], position: PositionT | None, note: bytes | None = None
+    ) -> None:
         """Hand over records, in order. Returns when they are accepted, which may take long: that is the
         backpressure. Not yet durable then; see `durable` and `settle`.
 
@@ -66,7 +71,9 @@ class Outlet(Protocol[PositionT]):
         position makes all of them visible at once. On restart the source is resumed from the newest
         position, and records sent after it are gone as if they had never been.
 
-        Records flagged in `Batch.errors` become dead letters of the task, in the same transaction.
+        The position stands in every transaction, so it should be small. What belongs to it but is large and
+        changes rarely goes into `note`, which comes with a position, holds from there on until the next one,
+        and is at hand as `Outlet.note` after a restart.
 
         A record that is flagged in `Batch.errors`, such as a line that is no JSON, does not enter its
         collection: it becomes a dead letter of the task, in the same transaction.

@@ -56,10 +56,11 @@ class Frame:
 
 
 class State:
-    """What all frames so far add up to: newest positions, schemas, counts, and recent tokens."""
+    """What all frames so far add up to: newest positions and notes, schemas, counts, and recent tokens."""
 
     def __init__(self) -> None:
         self.positions: dict[str, bytes] = {}
+        self.notes: dict[str, bytes] = {}
         self.schemas: dict[str, bytes] = {}
         self.collections: dict[str, CollectionInfo] = {}
         self.tokens: OrderedDict[tuple[str, bytes], tuple[int, int]] = OrderedDict()
@@ -69,6 +70,7 @@ class State:
         """Start from a checkpoint."""
         checkpoint = msgspec.msgpack.decode(payload, type=Checkpoint)
         self.positions = checkpoint.positions
+        self.notes = checkpoint.notes
         self.schemas = checkpoint.schemas
         self.collections = checkpoint.collections
         places = [((task, token), (epoch, seq)) for task, token, epoch, seq in checkpoint.tokens]
@@ -76,12 +78,16 @@ class State:
 
     def checkpoint(self) -> bytes:
         tokens = [(task, token, *place) for (task, token), place in self.tokens.items()]
-        return msgspec.msgpack.encode(Checkpoint(self.positions, self.schemas, self.collections, tokens))
+        return msgspec.msgpack.encode(
+            Checkpoint(self.positions, self.schemas, self.collections, tokens, self.notes)
+        )
 
     def apply(self, head: Head, schema_texts: Sequence[bytes], epoch: int, seq: int, ts_us: int) -> None:
         """Take a visible transaction into account. `schema_texts` are the bodies of its schema blocks, in order."""
         if head.position is not None:
             self.positions[head.task] = head.position
+        if head.note is not None:
+            self.notes[head.task] = head.note
         if head.token is not None:
             self.tokens[head.task, head.token] = (epoch, seq)
             if len(self.tokens) > TOKENS_MAX:

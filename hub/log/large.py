@@ -53,14 +53,16 @@ class LargeTransaction:
             count, size = self._totals.get(block.collection, (0, 0))
             self._totals[block.collection] = (count + block.count, size + block.raw_len)
 
-    async def commit(self, items: Sequence[Item] = (), position: bytes | None = None) -> Place:
-        """Show everything, with these last items, and set the task's position. Durable when this returns."""
+    async def commit(
+        self, items: Sequence[Item] = (), position: bytes | None = None, note: bytes | None = None
+    ) -> Place:
+        """Show everything, with these last items, and set the task's position and note. Durable when this returns."""
         self._check()
         # Schemas stand in the parts, where readers need them; once more here, where recovery looks for them.
         given = {item.collection for item in items if isinstance(item, Schema)}
         schemas = [schema for name, schema in self._schemas.items() if name not in given]
         body = await self._log.encode(
-            Transaction(self.task, [*schemas, *items], position),
+            Transaction(self.task, [*schemas, *items], position, note=note),
             txn_id=self.txn_id,
             parts=self._parts,
             totals=[(name, count, size) for name, (count, size) in self._totals.items()],

@@ -222,6 +222,10 @@ class Log:
         """The newest durable position of a task."""
         return self.writer.state.positions.get(task)
 
+    def note(self, task: str) -> bytes | None:
+        """The newest durable note of a task: what it keeps beside its position."""
+        return self.writer.state.notes.get(task)
+
     def schema(self, collection: str) -> bytes | None:
         """The newest durable schema text of a collection."""
         return self.writer.state.schemas.get(collection)

@@ -45,7 +45,8 @@ Item = Batch | Schema
 class Transaction(msgspec.Struct, frozen=True, gc=False):
     """What one append makes durable as a whole.
 
-    `position` becomes the newest position of the task. `token` makes the append idempotent: a later
+    `position` becomes the newest position of the task, `note` its newest note (None keeps the one before): what
+    belongs to the position, but is large and changes rarely. `token` makes the append idempotent: a later
     append of the same task with the same token, while it is remembered, writes nothing.
     """
 
@@ -53,6 +54,7 @@ class Transaction(msgspec.Struct, frozen=True, gc=False):
     items: Sequence[Item]
     position: bytes | None = None
     token: bytes | None = None
+    note: bytes | None = None
 
 
 class Committed(msgspec.Struct, frozen=True, gc=False):
@@ -131,6 +133,7 @@ class Head(msgspec.Struct, frozen=True, array_like=True, gc=False):
     txn: int | None = None
     parts: list[PartRef] | None = None
     totals: list[tuple[str, int, int]] | None = None
+    note: bytes | None = None
 
 
 class Encoded:
@@ -206,7 +209,7 @@ def encode_transaction(
         bodies.append(body)
         size += head.raw_len
         records += head.count
-    whole = Head(txn.task, txn.position, txn.token, heads, txn_id, parts, totals)
+    whole = Head(txn.task, txn.position, txn.token, heads, txn_id, parts, totals, txn.note)
     return Encoded(whole, bodies, tuple(items), size=size, records=records, schema_texts=texts)
 
 
@@ -386,6 +389,7 @@ class Checkpoint(msgspec.Struct, array_like=True):
     schemas: dict[str, bytes]
     collections: dict[str, CollectionInfo]
     tokens: list[tuple[str, bytes, int, int]] = []
+    notes: dict[str, bytes] = {}
 
 
 class Summary(msgspec.Struct, array_like=True):

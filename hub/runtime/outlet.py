@@ -46,11 +46,14 @@ Item = Batch | Schema
 class _Sent:
     """What one call handed over."""
 
-    __slots__ = ("at", "items", "position", "records", "size")
+    __slots__ = ("at", "items", "note", "position", "records", "size")
 
-    def __init__(self, items: Sequence[Item], position: Any, size: int, records: int) -> None:
+    def __init__(
+        self, items: Sequence[Item], position: Any, size: int, records: int, note: bytes | None = None
+    ) -> None:
         self.items = items
         self.position = position
+        self.note = note
         self.size = size
         self.records = records
         self.at = time.monotonic()
@@ -67,10 +70,12 @@ class LogOutlet(Generic[PositionT]):
         events: Events,
         *,
         resume: PositionT | None,
+        note: bytes | None = None,
         queue_bytes: int = QUEUE_BYTES,
     ) -> None:
         self.task = task
         self.durable = resume
+        self.note = note
         self._log = log
         self._stats = stats
         self._events = events
@@ -97,8 +102,12 @@ class LogOutlet(Generic[PositionT]):
             await self._offer(_Sent([Schema(schema.collection, text)], None, len(text), 0))
         self._described[schema.collection] = text
 
-    async def send(self, batches: Sequence[Batch], position: PositionT | None) -> None:
-        size = records = 0
+    async def send(
+        self, batches: Sequence[Batch], position: PositionT | None, note: bytes | None = None
+    ) -> None:
+        assert note is None or position is not None, "a note belongs to a position"
+        size = len(note) if note is not None else 0
+        records = 0
         items = self._set_aside(batches) if any(batch.errors for batch in batches) else batches
         for batch in items:
             self._check_name(batch.collection)
@@ -108,7 +117,7 @@ class LogOutlet(Generic[PositionT]):
             edge.records += batch.count
             edge.bytes += batch.size
             edge.batches += 1
-        await self._offer(_Sent(items, position, size, records))
+        await self._offer(_Sent(items, position, size, records, note))
 
     async def settle(self) -> None:
         while self._positions_waiting:
@@ -197,7 +206,8 @@ class LogOutlet(Generic[PositionT]):
         if position is None and self._large is None and size < PART_BYTES and all_of_it:
             await self._more(len(gathered))
             return
-        await self._retried(items, position)
+        notes = [sent.note for sent in gathered if sent.note is not None]
+        await self._retried(items, position, notes[-1] if notes else None)
         for sent in gathered:
             self._queue.popleft()
             self._positions_waiting -= sent.position is not None
@@ -215,11 +225,11 @@ class LogOutlet(Generic[PositionT]):
             await self._wake.wait()
             self._wake = anyio.Event()
 
-    async def _retried(self, items: Sequence[Item], position: PositionT | None) -> None:
+    async def _retried(self, items: Sequence[Item], position: PositionT | None, note: bytes | None) -> None:
         stored = position.encode() if position is not None else None
         while True:
             try:
-                await self._write(items, stored)
+                await self._write(items, stored, note)
             except Full as error:
                 if not self._log_is_full:
                     self._events.warning("log_full", task=self.task, reason=str(error))
@@ -237,17 +247,17 @@ class LogOutlet(Generic[PositionT]):
                 self._stats.state = "running"
                 return
 
-    async def _write(self, items: Sequence[Item], stored: bytes | None) -> None:
+    async def _write(self, items: Sequence[Item], stored: bytes | None, note: bytes | None) -> None:
         if self._large is None and (stored is None or _size(items) > LARGE_BYTES):
             self._large = self._log.begin(self.task)
         if stored is None:
             assert self._large is not None
             await self._large.part(items)
         elif self._large is not None:
-            await self._large.commit(items, stored)
+            await self._large.commit(items, stored, note)
             self._large = None
         else:
-            await self._log.append(Transaction(self.task, items, stored))
+            await self._log.append(Transaction(self.task, items, stored, note=note))
 
 
 ABORT_WAIT_S = 5.0

@@ -140,7 +140,9 @@ async def run_capture(task: CaptureTask, log: Log, stats: TaskStats, events: Eve
     """One run of a capture, from where the log says it was."""
     stored = log.position(task.name)
     resume: Position | None = task.capture.position_type.decode(stored) if stored is not None else None
-    outlet: LogOutlet[Position] = LogOutlet(task.name, log, stats, events, resume=resume)
+    outlet: LogOutlet[Position] = LogOutlet(
+        task.name, log, stats, events, resume=resume, note=log.note(task.name)
+    )
     stats.state = "running"
     async with anyio.create_task_group() as group:
         group.start_soon(outlet.pump)

@@ -23,6 +23,7 @@ class Frame(NamedTuple):
 
     items: tuple[Batch | CollectionSchema, ...]
     position: Position
+    note: bytes | None = None
 
 
 class Record(NamedTuple):
@@ -45,9 +46,11 @@ class MemoryOutlet(Generic[PositionT]):
         resume: PositionT | None = None,
         *,
         auto_sync: bool = True,
+        note: bytes | None = None,
     ) -> None:
         self.task = TaskName(task)
         self.durable: PositionT | None = resume
+        self.note = note
         self.full = False
         self.frames: list[Frame] = []
         self.synced = 0
@@ -67,13 +70,15 @@ class MemoryOutlet(Generic[PositionT]):
     async def describe(self, schema: CollectionSchema) -> None:
         self._part.append(CollectionSchema.decode(schema.encode()))
 
-    async def send(self, batches: Sequence[Batch], position: PositionT | None) -> None:
+    async def send(
+        self, batches: Sequence[Batch], position: PositionT | None, note: bytes | None = None
+    ) -> None:
         self.on_send(batches, position)
         await self._gate.wait()
         self._part.extend(batches)
         if position is not None:
             stored = self._position_type.decode(position.encode())
-            self.frames.append(Frame(tuple(self._part), stored))
+            self.frames.append(Frame(tuple(self._part), stored, note))
             self._part = []
             if self._auto_sync:
                 self.sync()
@@ -94,6 +99,8 @@ class MemoryOutlet(Generic[PositionT]):
         """Forget what was not synced, as a lost process would. The position to resume from."""
         del self.frames[self.synced :]
         self._part = []
+        kept = [frame.note for frame in self.frames if frame.note is not None]
+        self.note = kept[-1] if kept else self.note
         return self.durable
 
     def block(self) -> None:

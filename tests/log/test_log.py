@@ -57,16 +57,18 @@ async def test_batches_come_back_as_they_were(tmp_path: Path) -> None:
         assert two.collection == "other" and found.complete and found.task == "t"
 
 
-async def test_positions_and_schemas_survive_restarts_and_retention(tmp_path: Path) -> None:
+async def test_positions_notes_and_schemas_survive_restarts_and_retention(tmp_path: Path) -> None:
     with Control(tmp_path / "control.db") as control:
         for number in range(3):
             options = LogOptions(segment_bytes=1 << 16, retention=Retention(age_s=0), fragments_after_s=None)
             async with Log.open(tmp_path, options, control=control) as log:
                 if number == 0:
+                    await log.append(Transaction("t", [lines(b"0")], b"zeroth", note=b"kept"))
                     await log.append(Transaction("t", [Schema("a", b"1"), lines(b"1")], b"first"))
                 else:
-                    assert (log.position("t"), log.schema("a")) == (b"first", b"1")
-                    assert log.collections()["a"].count == 1
+                    assert (log.position("t"), log.note("t")) == (b"first", b"kept")
+                    assert log.schema("a") == b"1"
+                    assert log.collections()["a"].count == 2
                 await log.roll()
                 await log.keeper.keep()
         assert len(log.writer.segments) <= 2
@@ -109,7 +111,7 @@ async def test_a_large_transaction_is_seen_whole_or_not_at_all(tmp_path: Path) -
         assert seen.task == "stream"
         await large.part([lines(b"3")])
         await given_up.abort()
-        await large.commit([lines(b"4")], b"done")
+        await large.commit([lines(b"4")], b"done", b"noted")
         rest = await drained(reader)
         assert [c.complete for c in rest] == [False, False, True] and len({c.place for c in rest}) == 1
         assert [d for c in rest for i in c.items if isinstance(i, Batch) for d in i.docs] == [1, 2, 3, 4]
@@ -117,7 +119,8 @@ async def test_a_large_transaction_is_seen_whole_or_not_at_all(tmp_path: Path) -
         with pytest.raises(LogError, match="was aborted"):
             await given_up.part([lines(b"1")])
     async with Log.open(tmp_path, OPTIONS) as log:
-        assert log.position("snapshot") == b"done" and log.schema("a") == b"s"
+        assert log.position("snapshot") == b"done" and log.note("snapshot") == b"noted"
+        assert log.schema("a") == b"s"
         assert log.collections()["a"].count == 5
         left = log.begin("snapshot")
         await left.part([lines(b"7")])

@@ -1,28 +1,38 @@
-"""The copy of tables beside the stream: which chunk next, how large, and what it leaves behind.
+"""The copy of tables beside the stream: which chunks next, how large, and what they leave behind.
 
-The stream is held, between two transactions, while a chunk is read. That is what makes a chunk exact, so
-chunks are kept short: their size follows from how long the last one took.
+The stream is held, between two transactions, while chunks are read. That is what makes them exact, so they are
+kept short: their size follows from how long the last one took. Small tables are read many at a time,
+under one snapshot, so that a database of ten thousand of them is not ten thousand transactions.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Sequence
 
 from hub.capture import Outlet
+from hub.record import Batch
+from hub_captures.postgres import catalog
 from hub_captures.postgres.capture import PostgresCapture
+from hub_captures.postgres.catalog import Table
 from hub_captures.postgres.connection import Connection
+from hub_captures.postgres.feed import Feed
 from hub_captures.postgres.keys import has_plain_order, sort_key
+from hub_captures.postgres.layout import Layout
 from hub_captures.postgres.position import Chunk, PostgresPosition
 from hub_captures.postgres.snapshot import (
     ChunkQuery,
-    LayoutOf,
+    Moment,
+    Moved,
+    NotYet,
     Piece,
+    as_locked,
     batches_of,
+    one_state,
     read_chunk,
     read_whole,
 )
-from hub_captures.postgres.tables import Tracked
+from hub_captures.postgres.tables import Tables, Tracked
 from hub_captures.postgres.types import PgType
 
 CHUNK_S = 0.25
@@ -30,6 +40,14 @@ CHUNK_S = 0.25
 CHUNK_ROWS_FIRST = 2_000
 CHUNK_ROWS_MIN = 100
 CHUNK_ROWS_MAX = 500_000
+TABLES_AT_ONCE = 100
+"""So many tables are begun under one snapshot at most: as many locks, and as many of their indexes."""
+
+DEFER_S = 1.0
+DEFER_MAX_S = 60.0
+"""A table that somebody has locked is left alone for so long, longer each time."""
+
+LayoutsOf = Callable[[Sequence[Table]], Awaitable[list[Layout]]]
 
 
 class Copier:
@@ -40,39 +58,131 @@ class Copier:
         capture: PostgresCapture,
         out: Outlet[PostgresPosition],
         connection: Connection,
+        tables: Tables,
+        feed: Feed,
         types: dict[int, PgType],
+        layouts_of: LayoutsOf,
     ) -> None:
         self._capture = capture
         self._out = out
         self._connection = connection
         self._publication = capture.publication_name(out.task)
+        self._tables = tables
+        self._feed = feed
         self._types = types
+        self._layouts_of = layouts_of
         self._rows: dict[int, int] = {}
+        self._singly = 0
+        """So many turns read one table each, since one of several stood in the way of the others."""
 
-    async def step(
-        self,
-        oid: int,
-        tracked: Tracked,
-        must: Iterable[int],
-        layout_of: LayoutOf,
-        position: Callable[[], PostgresPosition],
+    def next(self) -> list[tuple[int, Tracked]]:
+        """The tables whose turn it is; none when there is nothing to do yet."""
+        return self._tables.next_to_copy(1 if self._singly else TABLES_AT_ONCE, time.monotonic())
+
+    async def turn(
+        self, chosen: Sequence[tuple[int, Tracked]], position: Callable[[], PostgresPosition]
+    ) -> bool:
+        """Read on in these tables, with the stream held. `position` is asked once what was read is accounted for.
+        False when nothing could be read."""
+        self._singly = max(0, self._singly - 1)
+        there = [(oid, tracked, tracked.table) for oid, tracked in chosen if tracked.table is not None]
+        for oid, tracked in chosen:
+            if tracked.table is None:
+                self._tables.forget(oid)
+        try:
+            if there:
+                await self._step(there, position)
+        except NotYet as error:
+            self._out.count("snapshot_chunk_retries")
+            if error.is_locked:
+                self._defer(there)
+            return False
+        except Moved:
+            await self._look_again(there)
+            return False
+        for oid, tracked, _ in there:
+            gathered = self._feed.tables.get(oid.to_bytes(4))
+            if gathered is not None:
+                gathered.handover = tracked.handover
+        return True
+
+    def _defer(self, chosen: Sequence[tuple[int, Tracked, Table]]) -> None:
+        """Somebody has locked one of these tables: find out which, and leave it alone for a while."""
+        if len(chosen) > 1:
+            self._singly = len(chosen)
+            return
+        ((_, tracked, table),) = chosen
+        tracked.deferred_s = min(DEFER_MAX_S, max(DEFER_S, tracked.deferred_s * 2))
+        tracked.deferred_until = time.monotonic() + tracked.deferred_s
+        self._out.notice("the copy waits for a lock on the table", table=table.full_name)
+
+    async def _look_again(self, chosen: Sequence[tuple[int, Tracked, Table]]) -> None:
+        """Tables are not where they were: renamed, taken out of the publication, or gone."""
+        oids = [oid for oid, _, _ in chosen]
+        found = {t.oid: t for t in await catalog.tables(self._connection, self._publication, oids=oids)}
+        for oid, tracked, table in chosen:
+            there = found.get(oid)
+            if there is not None and there.in_publication:
+                tracked.table = there
+            else:
+                self._out.notice("table gone before it was copied", table=table.full_name)
+                self._tables.forget(oid)
+
+    async def _step(
+        self, chosen: Sequence[tuple[int, Tracked, Table]], position: Callable[[], PostgresPosition]
     ) -> None:
-        """Read the next chunk of a table and send it. `position` is asked once the chunk is accounted for.
-        Raises NotYet, Gone."""
+        """Read the next chunk of a table, or of several under one snapshot, and send them. Raises NotYet, Moved."""
+        began = time.monotonic()
+        tables = [table for _, _, table in chosen]
+        read: list[tuple[int, Tracked, Piece]] = []
+        batches: list[Batch] = []
+        left: int = self._capture.chunk
+        async with one_state(self._connection, tables, self._feed.undecided) as moment:
+            there = await as_locked(self._connection, self._publication, tables)
+            layouts = await self._layouts_of(there)
+            for (oid, tracked, _), table, layout in zip(chosen, there, layouts, strict=True):
+                if read and (left < self._capture.chunk // 4 or time.monotonic() - began > CHUNK_S):
+                    break
+                piece, made = await self._read(oid, tracked, table, layout, moment, left)
+                read.append((oid, tracked, piece))
+                batches += made
+                left -= piece.rows.bytes
+                if piece.is_cut:
+                    break
+        for oid, tracked, piece in read:
+            handover = tracked.handover
+            assert handover is not None
+            tracked.table = piece.table
+            handover.order(sort_key(piece.table, self._types))
+            handover.read(Chunk(piece.upper, moment.visibility, moment.fence), piece.rows_in_all)
+            self._tables.began(oid)
+        self._feed.undecided.clear()
+        await self._out.send(batches, position(), self._tables.due_note())
+        for _, tracked, piece in read:
+            assert tracked.handover is not None
+            done = tracked.handover.state.rows
+            total = done if tracked.handover.is_complete else max(done + 1, piece.table.rows_estimate)
+            self._out.progress(piece.layout.schema.collection, done, total)
+
+    async def _read(
+        self, oid: int, tracked: Tracked, table: Table, layout: Layout, moment: Moment, bytes_max: int
+    ) -> tuple[Piece, list[Batch]]:
+        """One table's next rows, and the batches of them that are still to be sent."""
         handover = tracked.handover
         assert handover is not None
         state = handover.state
+        has_order = has_plain_order(table, self._types)
         wanted = ChunkQuery(
-            oid=oid,
+            table=table,
             cursor=handover.cursor,
             where=state.where,
             rows_max=self._rows.get(oid, CHUNK_ROWS_FIRST),
-            bytes_max=self._capture.chunk,
+            bytes_max=bytes_max if has_order else self._capture.chunk,
             record_bytes_max=self._capture.max_record,
             may_omit=self._capture.on_oversized == "omit",
         )
         truncates = state.replace and not state.began
-        rows_before = 0
+        began, rows_before = time.monotonic(), 0
 
         async def deliver(piece: Piece) -> None:
             nonlocal truncates, rows_before
@@ -81,23 +191,13 @@ class Copier:
             rows_before += len(piece.rows.lines)
             self._out.progress(piece.layout.schema.collection, rows_before, piece.table.rows_estimate)
 
-        began = time.monotonic()
-        assert tracked.table is not None
-        if has_plain_order(tracked.table, self._types):
-            piece = await read_chunk(self._connection, self._publication, wanted, must, layout_of)
+        if has_order:
+            piece = await read_chunk(self._connection, wanted, layout, moment)
         else:
-            piece = await read_whole(self._connection, self._publication, wanted, must, layout_of, deliver)
+            piece = await read_whole(self._connection, wanted, layout, moment, deliver)
         self._adapt(oid, len(piece.rows.lines), wanted.rows_max, time.monotonic() - began)
-        tracked.table = piece.table
-        handover.order(sort_key(piece.table, self._types))
-        moment = piece.moment
-        handover.read(
-            Chunk(piece.upper, moment.visibility, moment.fence), rows_before + len(piece.rows.lines)
-        )
-        await self._out.send(batches_of(piece, truncates=truncates), position())
-        done = handover.state.rows
-        total = done if handover.is_complete else max(done + 1, piece.table.rows_estimate)
-        self._out.progress(piece.layout.schema.collection, done, total)
+        piece = piece._replace(rows_before=rows_before)
+        return piece, batches_of(piece, truncates=truncates)
 
     def _adapt(self, oid: int, rows: int, wanted: int, took_s: float) -> None:
         if rows >= wanted:

@@ -151,7 +151,7 @@ class HandOver:
         self._floor = None
         self._chunks = []
         self.is_doomed = False
-        self.state = Copying(where=self.state.where)
+        self.state = Copying()
         self._restate()
 
     def order(self, sort_key: SortKey | None) -> None:

@@ -1,7 +1,8 @@
 """Where a PostgreSQL source is resumed: an LSN, and how far the snapshot of each table has come. Pure.
 
-The hard thing is size: the position goes into every frame of the log, so tables that are simply
-followed are packed into 22 characters each, and only a table whose copy is under way is spelled out.
+The hard thing is size: the position goes into every frame of the log, and there may be ten thousand tables. So
+it only spells out those whose copy is under way. Tables that are simply followed stand in the note beside it,
+which is written when one of them changes; the rest are those whose copy has not begun.
 """
 
 from __future__ import annotations
@@ -79,12 +80,21 @@ class Followed(NamedTuple):
     name_crc: int
 
 
+class Copied(msgspec.Struct, frozen=True, array_like=True):
+    """Tables that one snapshot has shown whole, and whose changes up to `fence` may still come. OIDs, packed."""
+
+    visibility: Visibility
+    fence: int
+    oids: str
+
+
 class PostgresPosition(Position, frozen=True, omit_defaults=True):
     """`lsn` is the end of the last transaction that is wholly sent (or a later place with nothing between).
 
     `xids` are transactions since the last chunk that touched tables under copy: the next chunk must see
-    them. `pending` are tables whose copy has not begun, by OID; `copying` those under way; `followed` the
-    others. `done` says that a source read once (`snapshot: only`) has been read.
+    them. `copying` are the tables whose copy is under way, by OID, `copied` those that were read whole. `waiting`
+    counts those whose copy has not begun: all that are neither here nor in the note. `replaces` says that they
+    begin with a truncation. `done` says that a source read once (`snapshot: only`) has been read.
     """
 
     system_id: str
@@ -93,38 +103,43 @@ class PostgresPosition(Position, frozen=True, omit_defaults=True):
     slot: str
     lsn: int
     xids: tuple[int, ...] = ()
-    pending: str = ""
     copying: dict[str, Copying] = {}
-    followed: str = ""
+    copied: tuple[Copied, ...] = ()
+    waiting: int = 0
+    replaces: bool = False
     done: bool = False
+
+    @property
+    def is_settled(self) -> bool:
+        """No table is under copy: all are simply followed."""
+        return not self.copying and not self.copied and not self.waiting
 
 
 _FOLLOWED = struct.Struct(">IIII")
-_PENDING = struct.Struct(">I")
+_OID = struct.Struct(">I")
 
 
-def pack_followed(tables: Mapping[int, Followed]) -> str:
-    """Tables by OID in 22 characters each."""
-    packed = b"".join([_FOLLOWED.pack(oid, *each) for oid, each in sorted(tables.items())])
-    return base64.b64encode(packed).decode()
+def pack_followed(tables: Mapping[int, Followed]) -> bytes:
+    """The note: tables that are followed, in 16 bytes each."""
+    return b"".join([_FOLLOWED.pack(oid, *each) for oid, each in sorted(tables.items())])
 
 
-def unpack_followed(text: str) -> dict[int, Followed]:
+def unpack_followed(note: bytes) -> dict[int, Followed]:
     """Read what `pack_followed` wrote."""
     return {
         oid: Followed(filenode, columns_crc, name_crc)
-        for oid, filenode, columns_crc, name_crc in _FOLLOWED.iter_unpack(base64.b64decode(text))
+        for oid, filenode, columns_crc, name_crc in _FOLLOWED.iter_unpack(note)
     }
 
 
-def pack_pending(oids: Iterable[int]) -> str:
-    """OIDs, in their order."""
-    return base64.b64encode(b"".join([_PENDING.pack(oid) for oid in oids])).decode()
+def pack_oids(oids: Iterable[int]) -> str:
+    """OIDs, in their order, in 5⅓ characters each."""
+    return base64.b64encode(b"".join([_OID.pack(oid) for oid in oids])).decode()
 
 
-def unpack_pending(text: str) -> list[int]:
-    """Read what `pack_pending` wrote."""
-    return [oid for (oid,) in _PENDING.iter_unpack(base64.b64decode(text))]
+def unpack_oids(text: str) -> list[int]:
+    """Read what `pack_oids` wrote."""
+    return [oid for (oid,) in _OID.iter_unpack(base64.b64decode(text))]
 
 
 def lsn_text(lsn: int) -> str:

@@ -31,9 +31,8 @@ from hub_captures.postgres.layout import ColumnOf, Layout, layout
 from hub_captures.postgres.pgoutput import Relation, keepalive
 from hub_captures.postgres.position import Key, PostgresPosition, lsn_text
 from hub_captures.postgres.server import drop_slot, publication_option
-from hub_captures.postgres.snapshot import Gone, NotYet
 from hub_captures.postgres.start import Prepared, prepare
-from hub_captures.postgres.tables import Tracked, key_of
+from hub_captures.postgres.tables import key_of
 from hub_captures.postgres.types import PgType
 from hub_captures.postgres.upkeep import Upkeep
 from hub_captures.postgres.wire import ChangeStream
@@ -95,7 +94,6 @@ class Session:
         self._upkeep = Upkeep(
             capture, out, query, self._tables, self._types, is_standby=prepared.identity.is_standby
         )
-        self._copier = Copier(capture, out, copying, self._types)
         self._layouts: dict[tuple[object, ...], Layout] = {}
         self._described: dict[str, CollectionSchema] = {}
         self._feed = Feed(
@@ -103,6 +101,7 @@ class Session:
             record_bytes_max=capture.max_record,
             may_omit=capture.on_oversized == "omit",
         )
+        self._copier = Copier(capture, out, copying, self._tables, self._feed, self._types, self._layouts_of)
         self._feed.lsn = prepared.lsn
         self._feed.undecided = set(prepared.xids)
         self._idle_lsn = prepared.lsn
@@ -215,7 +214,7 @@ class Session:
     def _is_at_rest(self) -> bool:
         """Every table is followed, and all that was gathered is sent."""
         at_rest = self._feed.begin is None and not self._feed.has_committed and self._feed.obstacle is None
-        return at_rest and not self._tables.copying()
+        return at_rest and not self._tables.is_copying
 
     async def _send(self, *, whole: bool) -> None:
         """Hand over what was gathered: whole transactions, or a piece of one that is too big to wait for."""
@@ -233,7 +232,7 @@ class Session:
                 await self._describe(schema)
             batches.append(batch)
         if batches or whole:
-            await self._out.send(batches, position)
+            await self._out.send(batches, position, self._tables.due_note() if whole else None)
         if whole:
             self._sent_lsn, self._sent_at = lsn, time.monotonic()
 
@@ -250,13 +249,16 @@ class Session:
 
     def _settle(self, lsn: int) -> None:
         """Tables whose copy no change of the stream can meet any more are followed."""
-        for oid, tracked in self._tables.settle(lsn):
+        settled = self._tables.settle(lsn)
+        for oid, tracked in settled:
             gathered = self._feed.tables.get(oid.to_bytes(4))
             if gathered is not None:
                 gathered.handover = None
             if tracked.table is not None:
                 self._tables.follow(oid, tracked.table.followed)
-                self._out.notice("table copied", table=tracked.table.full_name)
+        names = [tracked.table.full_name for _, tracked in settled if tracked.table is not None]
+        if names:
+            self._out.notice("copied", tables=len(names), first=names[0])
 
     async def _describe(self, schema: CollectionSchema) -> None:
         if self._described.get(schema.collection) != schema:
@@ -268,7 +270,7 @@ class Session:
         lsn = max(self._idle_lsn, self._feed.lsn)
         if self._feed.begin is not None or self._feed.has_committed:
             return
-        complete = [t.handover for t in self._tables.copying() if t.handover and t.handover.is_complete]
+        complete = self._tables.settling()
         settles = any(handover.may_settle(lsn) for handover in complete)
         now = time.monotonic()
         if complete and not settles and now - self._marked_at > MARK_S:
@@ -285,12 +287,12 @@ class Session:
             await self._send(whole=True)
 
     def _wants_copy(self) -> bool:
-        return self._tables.next_to_copy() is not None
+        return bool(self._copier.next())
 
     async def _copy_turn(self) -> bool:
         """Read the next chunk, when there is one and it is its turn. False when there is nothing to do yet."""
-        found = self._tables.next_to_copy()
-        if found is None:
+        chosen = self._copier.next()
+        if not chosen:
             self._release()
             return False
         if time.monotonic() < self._turn_ends_at:
@@ -300,16 +302,15 @@ class Session:
             self._stream.pause()
         if not self._stream.is_paused or self._feed.begin is not None:
             return False
-        oid, tracked = found
+
+        def account() -> PostgresPosition:
+            self._sent_lsn, self._sent_at = self._feed.lsn, time.monotonic()
+            return self._position(self._feed.lsn)
+
         began = time.monotonic()
-        try:
-            await self._copy(oid, tracked)
-        except NotYet:
-            self._out.count("snapshot_chunk_retries")
-            self._turn_ends_at = time.monotonic() + COPY_RETRY_S
-        else:
-            now = time.monotonic()
-            self._turn_ends_at = now + (now - began)
+        has_read = await self._copier.turn(chosen, account)
+        now = time.monotonic()
+        self._turn_ends_at = now + (now - began if has_read else COPY_RETRY_S)
         self._release()
         return True
 
@@ -318,34 +319,15 @@ class Session:
             self._feed.hold = False
             self._stream.resume()
 
-    async def _copy(self, oid: int, tracked: Tracked) -> None:
-        """One chunk. The stream is held."""
-        if tracked.table is None:
-            self._tables.forget(oid)
-            return
-
-        def account() -> PostgresPosition:
-            self._feed.undecided.clear()
-            self._tables.began()
-            self._sent_lsn, self._sent_at = self._feed.lsn, time.monotonic()
-            return self._position(self._feed.lsn)
-
-        async def layout_of(table: Table) -> Layout:
+    async def _layouts_of(self, tables: Sequence[Table]) -> list[Layout]:
+        """How the rows of tables are laid out, after it was said what they mean."""
+        await load_types(self._query, {c.type_oid for table in tables for c in table.columns}, self._types)
+        made = []
+        for table in tables:
             columns = [(column.name, column.type_oid, column.modifier) for column in table.columns]
-            made = await self._layout(table.schema, table.name, columns, table.key)
-            await self._describe(made.schema)
-            return made
-
-        await load_types(self._query, [column.type_oid for column in tracked.table.columns], self._types)
-        try:
-            await self._copier.step(oid, tracked, self._feed.undecided, layout_of, account)
-        except Gone:
-            self._out.notice("table gone before it was copied", table=tracked.table.full_name)
-            self._tables.forget(oid)
-            return
-        gathered = self._feed.tables.get(oid.to_bytes(4))
-        if gathered is not None:
-            gathered.handover = tracked.handover
+            made.append(await self._layout(table.schema, table.name, columns, table.key))
+            await self._describe(made[-1].schema)
+        return made
 
     async def _layout(
         self, schema: str, table: str, columns: Sequence[ColumnOf], key: Sequence[str]
@@ -465,8 +447,7 @@ class Session:
             now = time.monotonic()
             position = self._out.durable
             durable = 0 if position is None or position is self._stale else position.lsn
-            waits = any(t.handover and t.handover.is_complete for t in self._tables.copying())
-            is_behind = waits or (durable != told and self._feed.lsn == durable)
+            is_behind = bool(self._tables.settling()) or (durable != told and self._feed.lsn == durable)
             interval = COPY_STATUS_S if is_behind else self._capture.status_interval
             if self._reply_wanted or now - told_at >= interval:
                 self._reply_wanted = False

@@ -1,6 +1,6 @@
-"""Reading one chunk of a table: the rows after the cursor, and which transactions they show.
+"""Reading chunks of tables: the rows after the cursor, and which transactions they show.
 
-Everything happens in one short transaction that sees one state of the database; between chunks nothing
+Everything happens in a short transaction that sees one state of the database; between chunks nothing
 is held. The decision which changes of the stream a chunk makes superfluous is in `handover.py`.
 """
 
@@ -29,7 +29,10 @@ from hub_captures.postgres.wire import CopyOut
 _WAL_PAGE = 8192
 _PAGE_HEADERS = (24, 40)
 _QUERY_CANCELED = "57014"
+_LOCK_NOT_AVAILABLE = "55P03"
 _GONE = ("42P01", "3F000")
+LOCK_WAIT_MS = 300
+"""The stream is held while a chunk is read, so nobody's ALTER TABLE is waited for longer than this."""
 
 
 class Moment(NamedTuple):
@@ -95,27 +98,39 @@ class Rows:
 
 
 class Piece(NamedTuple):
-    """Rows that were read. `upper` is the last key, None when the end of the table was reached."""
+    """Rows that were read. `upper` is the last key, None when the end of the table was reached. `is_cut` says
+    that reading was broken off, which ends the transaction; `rows_before` counts rows delivered already."""
 
     table: Table
     layout: Layout
     moment: Moment
     rows: Rows
     upper: Key | None
+    is_cut: bool = False
+    rows_before: int = 0
+
+    @property
+    def rows_in_all(self) -> int:
+        return self.rows_before + len(self.rows.lines)
 
 
 class NotYet(Exception):
-    """Some transaction that the stream has shown is still invisible: try again a little later."""
+    """A chunk may not be read now: some transaction that the stream has shown is still invisible, or somebody
+    holds a lock on the table (`is_locked`). Try again a little later."""
+
+    def __init__(self, *, is_locked: bool = False) -> None:
+        super().__init__()
+        self.is_locked = is_locked
 
 
-class Gone(Exception):
-    """The table was dropped, or taken out of the publication."""
+class Moved(Exception):
+    """A table is not where it was: dropped, renamed, or taken out of the publication."""
 
 
 class ChunkQuery(msgspec.Struct, frozen=True):
-    """What to read: the table, after which key, how much."""
+    """What to read: the table as it was last seen, after which key, how much."""
 
-    oid: int
+    table: Table
     cursor: Key | None
     where: str
     rows_max: int
@@ -128,9 +143,6 @@ class ChunkQuery(msgspec.Struct, frozen=True):
         return Rows(layout, self.record_bytes_max, may_omit=self.may_omit)
 
 
-LayoutOf = Callable[[Table], Awaitable[Layout]]
-
-
 _MOMENT = """select pg_current_snapshot()::text,
   (case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_insert_lsn() end - '0/0')::bigint,
   (extract(epoch from clock_timestamp()) * 1000)::bigint"""
@@ -138,56 +150,77 @@ _MOMENT_BEFORE_13 = _MOMENT.replace("pg_current_snapshot", "txid_current_snapsho
 
 
 @contextlib.asynccontextmanager
-async def _one_state(connection: Connection, must: Iterable[int]) -> AsyncIterator[Moment]:
-    """A transaction in which the database does not change. Raises NotYet when it does not see all it must."""
-    await execute(connection, "copying", "begin isolation level repeatable read read only")
+async def one_state(
+    connection: Connection, tables: Sequence[Table], must: Iterable[int]
+) -> AsyncIterator[Moment]:
+    """A transaction in which the database does not change. Raises NotYet when it does not see all it must, Moved
+    when a table is not there.
+
+    The tables are locked before the snapshot is taken: to an older snapshot, a table that was rewritten or
+    truncated meanwhile would look empty. The lock is the weakest there is, that of every SELECT.
+    """
+    names = ", ".join([table.sql for table in tables])
     try:
+        await execute(
+            connection,
+            "copying",
+            f"begin isolation level repeatable read read only; set local lock_timeout = '{LOCK_WAIT_MS}ms'; "
+            f"lock table {names} in access share mode",
+        )
         query = _MOMENT if connection.info.server_version >= 130000 else _MOMENT_BEFORE_13
         ((text, fence, ts_ms),) = await rows(connection, "taking a snapshot", query)
         visibility = Visibility.parse(text)
         if not must_see(visibility, must):
             raise NotYet
         yield Moment(visibility, without_page_header(fence), ts_ms)
+    except HubError as error:
+        state = sqlstate_of(error)
+        if state == _LOCK_NOT_AVAILABLE:
+            raise NotYet(is_locked=True) from error
+        if state in _GONE:
+            raise Moved from error
+        raise
     finally:
         if not connection.closed and not connection.broken:
             with contextlib.suppress(HubError):
                 await execute(connection, "copying", "rollback")
 
 
-async def read_chunk(
-    connection: Connection, publication: str, wanted: ChunkQuery, must: Iterable[int], layout_of: LayoutOf
-) -> Piece:
-    """The next rows in key order. Raises NotYet, Gone."""
-    async with _one_state(connection, must) as moment:
-        table = await _table(connection, publication, wanted.oid)
-        layout = await layout_of(table)
-        found = wanted.rows(layout)
-        is_cut = await _copy(connection, _chunk_sql(table, wanted), wanted.bytes_max, found)
+async def as_locked(connection: Connection, publication: str, wanted: Sequence[Table]) -> list[Table]:
+    """The locked tables as this snapshot sees them. Raises Moved when one is not there, or not under its name."""
+    found = {t.oid: t for t in await catalog.tables(connection, publication, oids=[t.oid for t in wanted])}
+    for table in wanted:
+        there = found.get(table.oid)
+        if there is None or not there.in_publication or there.full_name != table.full_name:
+            raise Moved
+    return [found[table.oid] for table in wanted]
+
+
+async def read_chunk(connection: Connection, wanted: ChunkQuery, layout: Layout, moment: Moment) -> Piece:
+    """The next rows in key order."""
+    found = wanted.rows(layout)
+    is_cut = await _copy(connection, _chunk_sql(wanted), wanted.bytes_max, found)
     has_more = found.last is not None and (is_cut or len(found.lines) >= wanted.rows_max)
-    return Piece(table, layout, moment, found, found.key() if has_more else None)
+    return Piece(wanted.table, layout, moment, found, found.key() if has_more else None, is_cut)
 
 
 async def read_whole(
     connection: Connection,
-    publication: str,
     wanted: ChunkQuery,
-    must: Iterable[int],
-    layout_of: LayoutOf,
+    layout: Layout,
+    moment: Moment,
     deliver: Callable[[Piece], Awaitable[None]],
 ) -> Piece:
-    """All rows of a table without a usable key, in pieces of one state; returns the last. Raises NotYet, Gone."""
-    async with _one_state(connection, must) as moment:
-        table = await _table(connection, publication, wanted.oid)
-        layout = await layout_of(table)
-        copy = CopyOut(connection)
-        await _start(copy, _whole_sql(table, wanted))
-        gathered = wanted.rows(layout)
-        while found := await copy.rows():
-            gathered.add(found)
-            if gathered.bytes >= wanted.bytes_max:
-                await deliver(Piece(table, layout, moment, gathered, None))
-                gathered = wanted.rows(layout)
-    return Piece(table, layout, moment, gathered, None)
+    """All rows of a table without a usable key, in pieces of one state; returns the last."""
+    copy = CopyOut(connection)
+    await copy.start(_whole_sql(wanted))
+    gathered = wanted.rows(layout)
+    while found := await copy.rows():
+        gathered.add(found)
+        if gathered.bytes >= wanted.bytes_max:
+            await deliver(Piece(wanted.table, layout, moment, gathered, None))
+            gathered = wanted.rows(layout)
+    return Piece(wanted.table, layout, moment, gathered, None)
 
 
 def without_page_header(lsn: int) -> int:
@@ -196,26 +229,10 @@ def without_page_header(lsn: int) -> int:
     return lsn - lsn % _WAL_PAGE if lsn % _WAL_PAGE in _PAGE_HEADERS else lsn
 
 
-async def _table(connection: Connection, publication: str, oid: int) -> Table:
-    found = await catalog.tables(connection, publication, oids=[oid])
-    if not found or not found[0].in_publication:
-        raise Gone
-    return found[0]
-
-
-async def _start(copy: CopyOut, query: str) -> None:
-    try:
-        await copy.start(query)
-    except HubError as error:
-        if sqlstate_of(error) in _GONE:
-            raise Gone from error
-        raise
-
-
 async def _copy(connection: Connection, query: str, bytes_max: int, into: Rows) -> bool:
     """Read rows up to a limit. True when there would have been more."""
     copy = CopyOut(connection)
-    await _start(copy, query)
+    await copy.start(query)
     try:
         while found := await copy.rows():
             into.add(found)
@@ -230,21 +247,21 @@ async def _copy(connection: Connection, query: str, bytes_max: int, into: Rows) 
     return False
 
 
-def _chunk_sql(table: Table, wanted: ChunkQuery) -> str:
-    conditions = _conditions(table, wanted)
-    key = row_of(table.key)
+def _chunk_sql(wanted: ChunkQuery) -> str:
+    conditions = _conditions(wanted)
+    key = wanted.table.key
     if wanted.cursor is not None:
-        conditions.append(f"{key} > {values_of(wanted.cursor)}")
-    order = ", ".join([quoted(name) for name in table.key])
-    return _copy_sql(table, f"{_where(conditions)} ORDER BY {order} LIMIT {wanted.rows_max}")
+        conditions.append(f"{row_of(key)} > {values_of(wanted.cursor)}")
+    order = ", ".join([quoted(name) for name in key])
+    return _copy_sql(wanted.table, f"{_where(conditions)} ORDER BY {order} LIMIT {wanted.rows_max}")
 
 
-def _whole_sql(table: Table, wanted: ChunkQuery) -> str:
-    return _copy_sql(table, _where(_conditions(table, wanted)))
+def _whole_sql(wanted: ChunkQuery) -> str:
+    return _copy_sql(wanted.table, _where(_conditions(wanted)))
 
 
-def _conditions(table: Table, wanted: ChunkQuery) -> list[str]:
-    return [f"({condition})" for condition in (table.row_filter, wanted.where) if condition]
+def _conditions(wanted: ChunkQuery) -> list[str]:
+    return [f"({condition})" for condition in (wanted.table.row_filter, wanted.where) if condition]
 
 
 def _where(conditions: list[str]) -> str:

@@ -86,7 +86,9 @@ async def prepare(
         return await _begin(capture, out, query, wire, identity, slot, publication, chosen, replace=replace)
     if capture.is_managed:
         await _bring_in_step(capture, query, publication_name, chosen, found)
-    tables = restored(resume, chosen)
+    tables = restored(
+        resume, out.note, chosen, lambda table: copying_of(capture, table, replace=resume.replaces)
+    )
     if capture.snapshot == "always":
         for table in chosen:
             if table.oid in tables.by_oid:
@@ -201,6 +203,7 @@ async def _begin(
     await out.send(
         [],
         tables.position(identity.system_id, identity.timeline, identity.database_oid, slot_name, lsn, ()),
+        tables.due_note(),
     )
     return Prepared(identity, publication_name, slot_name, lsn, (), tables, stale)
 

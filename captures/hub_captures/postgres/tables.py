@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import NamedTuple
 
 from hub_captures.postgres.catalog import Table, columns_crc
 from hub_captures.postgres.handover import HandOver
 from hub_captures.postgres.pgoutput import Relation, RelationColumn
 from hub_captures.postgres.position import (
+    Chunk,
+    Copied,
     Copying,
     Followed,
     PostgresPosition,
+    Visibility,
     pack_followed,
-    pack_pending,
+    pack_oids,
     unpack_followed,
-    unpack_pending,
+    unpack_oids,
 )
 
 _WIDER = {("int2", "int4"), ("int2", "int8"), ("int4", "int8"), ("varchar", "text"), ("text", "varchar")}
@@ -24,91 +28,123 @@ _WIDER = {("int2", "int4"), ("int2", "int8"), ("int4", "int8"), ("varchar", "tex
 
 class Tracked:
     """One table. `handover` is None once the table is simply followed; `table` is None for one that was
-    dropped while the capture was off, whose last changes may still come."""
+    dropped while the capture was off, whose last changes may still come. A copy that could not go on is
+    `deferred_until` a time of the monotonic clock, so that others get their turn."""
 
     def __init__(self, table: Table | None, followed: Followed, handover: HandOver | None) -> None:
         self.table = table
         self.followed = followed
         self.handover = handover
+        self.deferred_until = self.deferred_s = 0.0
 
 
 class Tables:
-    """The tables by OID, in the order in which they are copied."""
+    """The tables by OID. What is asked for every record sent costs as much as there are tables under copy, not
+    as there are tables."""
 
     def __init__(self) -> None:
         self.by_oid: dict[int, Tracked] = {}
-        self._packed: tuple[str, str] | None = None
+        self._waiting: dict[int, Tracked] = {}
+        """Those whose copy has not begun, in the order in which they are copied."""
+        self._active: dict[int, Tracked] = {}
+        """Those whose copy goes on, or is complete with changes still to be judged."""
+        self._said_of_waiting: tuple[bool, dict[str, Copying]] | None = None
+        self._note_is_due = True
 
     def track(self, table: Table, copying: Copying | None) -> Tracked:
         """Keep a table: from the start of a copy, or following it when there is nothing to copy.
         The order of its keys is learned when the copy begins."""
         handover = HandOver(copying, None) if copying is not None else None
-        tracked = Tracked(table, table.followed, handover)
-        self.by_oid[table.oid] = tracked
-        self._packed = None
+        return self.keep(table.oid, Tracked(table, table.followed, handover))
+
+    def keep(self, oid: int, tracked: Tracked) -> Tracked:
+        """Keep a table as it stands."""
+        self.forget(oid)
+        self.by_oid[oid] = tracked
+        if tracked.handover is None:
+            self._note_is_due = True
+        elif tracked.handover.state.began:
+            self._active[oid] = tracked
+        else:
+            self._waiting[oid] = tracked
         return tracked
 
-    def recopy(self, oid: int, copying: Copying) -> HandOver:
+    def recopy(self, oid: int, copying: Copying) -> None:
         """Read a table's rows again."""
         tracked = self.by_oid[oid]
         tracked.handover = HandOver(copying, None)
-        self._packed = None
-        return tracked.handover
+        self.keep(oid, tracked)
 
     def forget(self, oid: int) -> None:
         """The table is captured no longer."""
-        self.by_oid.pop(oid, None)
-        self._packed = None
+        if self.by_oid.pop(oid, None) is not None:
+            self._note_is_due = True
+        self._active.pop(oid, None)
+        self._waiting.pop(oid, None)
+        self._said_of_waiting = None
 
     def follow(self, oid: int, followed: Followed) -> None:
         """The table's copy is over, or its form has changed."""
         self.by_oid[oid].followed = followed
-        self._packed = None
+        self._note_is_due = True
+
+    def began(self, oid: int) -> None:
+        """The first rows of a table were read."""
+        if self._waiting.pop(oid, None) is not None:
+            self._active[oid] = self.by_oid[oid]
+            self._said_of_waiting = None
 
     def settle(self, lsn: int) -> list[tuple[int, Tracked]]:
         """The stream has come to `lsn`: those whose copy is over are followed from now on, and returned."""
         over = []
-        for oid, tracked in self._copying_by_oid():
+        for oid, tracked in self._active.items():
             assert tracked.handover is not None
             if tracked.handover.passed(lsn) and tracked.handover.is_settled:
                 tracked.handover = None
                 over.append((oid, tracked))
-        if over:
-            self._packed = None
+        for oid, _ in over:
+            del self._active[oid]
+            self._note_is_due = True
         return over
 
-    def began(self) -> None:
-        """A copy has begun, so that what is packed as waiting has changed."""
-        self._packed = None
+    @property
+    def is_copying(self) -> bool:
+        """The copy of some table waits, goes on, or is complete with changes still to be judged."""
+        return bool(self._waiting or self._active)
 
-    def copying(self) -> list[Tracked]:
-        """Tables whose copy waits, goes on, or is complete with changes still to be judged."""
-        return [tracked for _, tracked in self._copying_by_oid()]
+    def settling(self) -> list[HandOver]:
+        """Copies that are complete, with changes still to be judged."""
+        return [
+            t.handover for t in self._active.values() if t.handover is not None and t.handover.is_complete
+        ]
 
-    def _copying_by_oid(self) -> list[tuple[int, Tracked]]:
-        if self._packed is None:
-            self._pack()
-        return self._copying
-
-    def next_to_copy(self) -> tuple[int, Tracked] | None:
-        """The table to read from next: one that has begun before one that waits."""
-        first = None
-        for oid, tracked in self._copying_by_oid():
-            if tracked.handover is None or tracked.handover.is_complete:
-                continue
-            if tracked.handover.state.began:
-                return oid, tracked
-            first = first or (oid, tracked)
-        return first
+    def next_to_copy(self, most: int, now: float) -> list[tuple[int, Tracked]]:
+        """The tables to read from next: one that has begun, or some that wait."""
+        for oid, tracked in self._active.items():
+            assert tracked.handover is not None
+            if not tracked.handover.is_complete and tracked.deferred_until <= now:
+                return [(oid, tracked)]
+        return list(islice(((o, t) for o, t in self._waiting.items() if t.deferred_until <= now), most))
 
     def position(
         self, system_id: str, timeline: int, database_oid: int, slot: str, lsn: int, xids: Sequence[int]
     ) -> PostgresPosition:
         """Where to resume after everything up to `lsn`."""
-        if self._packed is None:
-            self._pack()
-        assert self._packed is not None
-        pending, followed = self._packed
+        replaces, spelled = self._of_waiting()
+        copying = dict(spelled)
+        waiting = len(self._waiting) - len(spelled)
+        whole: dict[tuple[Visibility, int], list[int]] = {}
+        for oid, tracked in self._active.items():
+            assert tracked.handover is not None
+            state = tracked.handover.state
+            if len(state.chunks) == 1 and state.chunks[0].upper is None and state.floor is None:
+                chunk = state.chunks[0]
+                whole.setdefault((chunk.visibility, chunk.fence), []).append(oid)
+            elif state == Copying():
+                # Emptied in the middle: it begins anew.
+                waiting += 1
+            else:
+                copying[str(oid)] = state
         return PostgresPosition(
             system_id,
             timeline,
@@ -116,44 +152,66 @@ class Tables:
             slot,
             lsn,
             tuple(xids),
-            pending,
-            {str(oid): handover.state for oid, handover in self._spelled},
-            followed,
+            copying,
+            tuple([Copied(*moment, pack_oids(oids)) for moment, oids in whole.items()]),
+            waiting,
+            replaces,
         )
 
-    def _pack(self) -> None:
-        pending, followed = [], {}
-        self._copying: list[tuple[int, Tracked]] = []
-        self._spelled: list[tuple[int, HandOver]] = []
-        for oid, tracked in self.by_oid.items():
-            if tracked.handover is None:
-                followed[oid] = tracked.followed
-                continue
-            self._copying.append((oid, tracked))
-            if tracked.handover.state == Copying():
-                pending.append(oid)
-            else:
-                self._spelled.append((oid, tracked.handover))
-        self._packed = pack_pending(pending), pack_followed(followed)
+    def due_note(self) -> bytes | None:
+        """What the note is to hold from the next position on; None when that has not changed since it was last
+        asked for."""
+        if not self._note_is_due:
+            return None
+        self._note_is_due = False
+        return pack_followed({oid: t.followed for oid, t in self.by_oid.items() if t.handover is None})
+
+    def _of_waiting(self) -> tuple[bool, dict[str, Copying]]:
+        """Whether those that wait begin with a truncation, and those of them with more to remember."""
+        if self._said_of_waiting is None:
+            states = {oid: t.handover.state for oid, t in self._waiting.items() if t.handover is not None}
+            replaces = _REPLACING in states.values() and Copying() not in states.values()
+            plain = _REPLACING if replaces else Copying()
+            self._said_of_waiting = (
+                replaces,
+                {str(oid): state for oid, state in states.items() if state != plain},
+            )
+        return self._said_of_waiting
 
 
-def restored(position: PostgresPosition, found: Sequence[Table]) -> Tables:
-    """The tables as a position knows them. Those that are gone from the database stay until they are reconciled."""
+_REPLACING = Copying(replace=True)
+
+
+def restored(
+    position: PostgresPosition,
+    note: bytes | None,
+    found: Sequence[Table],
+    begin: Callable[[Table], Copying | None],
+) -> Tables:
+    """The tables as a position and its note know them; `begin` says how those are begun that neither knows, which
+    are those whose copy has not begun and new ones. Those that are gone from the database, and those that were
+    made anew under the same name, stay as they were until they are reconciled."""
     tables = Tables()
     by_oid = {table.oid: table for table in found}
+
+    def keep(oid: int, followed: Followed | None, handover: HandOver | None) -> None:
+        table = by_oid.get(oid)
+        tables.keep(
+            oid, Tracked(table, followed or (table.followed if table else Followed(0, 0, 0)), handover)
+        )
+
+    for oid, followed in unpack_followed(note or b"").items():
+        keep(oid, followed, None)
     for oid_text, state in position.copying.items():
-        oid = int(oid_text)
-        table = by_oid.get(oid)
-        tables.by_oid[oid] = Tracked(
-            table, table.followed if table else Followed(0, 0, 0), HandOver(state, None)
-        )
-    for oid in unpack_pending(position.pending):
-        table = by_oid.get(oid)
-        tables.by_oid[oid] = Tracked(
-            table, table.followed if table else Followed(0, 0, 0), HandOver(Copying(), None)
-        )
-    for oid, followed in unpack_followed(position.followed).items():
-        tables.by_oid[oid] = Tracked(by_oid.get(oid), followed, None)
+        keep(int(oid_text), None, HandOver(state, None))
+    for copied in position.copied:
+        state = Copying(chunks=(Chunk(None, copied.visibility, copied.fence),), began=True)
+        for oid in unpack_oids(copied.oids):
+            keep(oid, None, HandOver(state, None))
+    gone_names = {each.followed.name_crc for oid, each in tables.by_oid.items() if oid not in by_oid}
+    for table in found:
+        if table.oid not in tables.by_oid and table.followed.name_crc not in gone_names:
+            tables.track(table, begin(table))
     return tables
 
 

@@ -28,11 +28,7 @@ async def fails(source: Any, out: Any, **options: Any) -> BaseException:
 
 async def settled(source: Any, out: Any) -> None:
     """Wait until nothing is under copy any more."""
-    await out.until(
-        lambda: (
-            bool(out.frames) and not out.frames[-1].position.copying and not out.frames[-1].position.pending
-        )
-    )
+    await out.until(lambda: bool(out.frames) and out.frames[-1].position.is_settled)
 
 
 async def started(source: Any, **options: Any) -> Any:

@@ -20,11 +20,7 @@ def columns(schema: CollectionSchema) -> list[str]:
 
 async def settled(source: Any, out: Any) -> None:
     """Wait until nothing is under copy any more."""
-    await out.until(
-        lambda: (
-            bool(out.frames) and not out.frames[-1].position.copying and not out.frames[-1].position.pending
-        )
-    )
+    await out.until(lambda: bool(out.frames) and out.frames[-1].position.is_settled)
 
 
 async def ready(source: Any, out: Any, *tables: str) -> None:

@@ -36,11 +36,7 @@ KEYS = {
 
 
 async def settled(out: Any) -> None:
-    await out.until(
-        lambda: (
-            bool(out.frames) and not out.frames[-1].position.copying and not out.frames[-1].position.pending
-        )
-    )
+    await out.until(lambda: bool(out.frames) and out.frames[-1].position.is_settled)
 
 
 @pytest.mark.parametrize("kind", KEYS)
@@ -120,7 +116,7 @@ class Gate:
         self.count = 0
         read = snapshot.read_chunk
 
-        async def gated(connection: Any, publication: Any, wanted: Any, *rest: Any) -> Any:
+        async def gated(connection: Any, wanted: Any, *rest: Any) -> Any:
             if wanted.cursor is not None:
                 self.count += 1
                 if self.count == at_chunk and not self.opened.is_set():
@@ -128,7 +124,7 @@ class Gate:
                     raise snapshot.NotYet
                 if self.count > at_chunk and not self.opened.is_set():
                     raise snapshot.NotYet
-            return await read(connection, publication, wanted, *rest)
+            return await read(connection, wanted, *rest)
 
         monkeypatch.setattr("hub_captures.postgres.copier.read_chunk", gated)
         monkeypatch.setattr("hub_captures.postgres.copier.CHUNK_ROWS_FIRST", 100)
