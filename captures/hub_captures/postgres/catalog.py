@@ -80,8 +80,10 @@ _TABLES = """
 select c.oid::bigint, n.nspname, c.relname, c.relkind::text,
        coalesce(pg_relation_filenode(c.oid), 0)::bigint, c.relreplident::text, c.relpersistence::text,
        case c.relkind when 'p' then (
-           select sum(greatest(l.reltuples, 0)) from pg_partition_tree(c.oid) t
-           join pg_class l on l.oid = t.relid where t.isleaf)
+           with recursive below(oid) as (
+               select c.oid union all select i.inhrelid from pg_inherits i join below b on i.inhparent = b.oid)
+           select sum(greatest(l.reltuples, 0)) from below b join pg_class l on l.oid = b.oid
+            where l.relkind <> 'p')
        else greatest(c.reltuples, 0) end::bigint,
        (select json_agg(json_build_array(
                    a.attname, a.atttypid::bigint, a.atttypmod,
@@ -103,20 +105,66 @@ select c.oid::bigint, n.nspname, c.relname, c.relkind::text,
                     where k.place <= i.indnkeyatts)) order by i.indexrelid)
           from pg_index i
          where i.indrelid = c.oid and i.indisunique and i.indisvalid and i.indpred is null
-           and i.indexprs is null and (i.indimmediate or i.indisprimary)),
-       p.tablename is not null, p.attnames, p.rowfilter
+           and i.indexprs is null and (i.indimmediate or i.indisprimary))
   from pg_class c
   join pg_namespace n on n.oid = c.relnamespace
   cross join (select case when {database_is_c} then 'C' else 'database' end as collation
                 from pg_database where datname = current_database()) d
-  left join (select schemaname, tablename, {publication_columns}
-               from pg_publication_tables where pubname = %(publication)s) p
-         on p.schemaname = n.nspname and p.tablename = c.relname
  where c.relkind in ('r', 'p') and c.relpersistence <> 't'
    and n.nspname not in ('pg_catalog', 'information_schema') and n.nspname not like 'pg\\_toast%%'
    and {condition}
  order by n.nspname, c.relname
 """
+
+
+_MEMBERS = """
+select r.prrelid::bigint, {names_of_listed} any(r.prattrs)), pg_get_expr(r.prqual, r.prrelid), {generated}
+  from pg_publication p join pg_publication_rel r on r.prpubid = p.oid join pg_class k on k.oid = r.prrelid
+ where p.pubname = %(publication)s and {is_list} and ({all} or k.oid = any(%(oids)s::oid[]))
+   and not (k.relispartition and exists (
+       select from pg_partition_ancestors(k.oid) a join pg_publication_rel o on o.prrelid = a.relid
+        where o.prpubid = p.oid and a.relid <> k.oid))
+union all
+select k.relid::bigint, {names_of_found} any(k.attrs)), pg_get_expr(k.qual, k.relid), {generated}
+  from pg_publication p cross join lateral pg_get_publication_tables(p.pubname::text) k
+ where p.pubname = %(publication)s and not {is_list} and ({all} or k.relid = any(%(oids)s::oid[]))
+"""
+"""A publication that lists its tables is read from the catalog itself: the server's own function (and the view on it)
+opens every table, and would wait for whoever has locked one of them."""
+
+_MEMBERS_BEFORE_15 = """
+select k.relid::bigint, null::name[], null::text, false
+  from pg_publication p cross join lateral pg_get_publication_tables(p.pubname::text) k
+ where p.pubname = %(publication)s and ({all} or k.relid = any(%(oids)s::oid[]))
+"""
+
+
+class _Membership(NamedTuple):
+    """How a publication holds a table: these columns, None for all, and rows that satisfy this condition.
+    `with_generated` says that all means stored generated ones too."""
+
+    columns: Sequence[str] | None
+    row_filter: str | None
+    with_generated: bool
+
+
+async def _members(
+    connection: Connection, publication: str, oids: Sequence[int] | None
+) -> dict[int, _Membership]:
+    """The tables of a publication, or those with these OIDs, by OID."""
+    version = connection.info.server_version // 10000
+    names = "(select array_agg(a.attname order by a.attnum) from pg_attribute a where a.attrelid = {} and a.attnum ="
+    query = (_MEMBERS if version >= 15 else _MEMBERS_BEFORE_15).format(
+        all="true" if oids is None else "false",
+        names_of_listed=names.format("r.prrelid"),
+        names_of_found=names.format("k.relid"),
+        generated="p.pubgencols = 's'" if version >= 18 else "false",
+        is_list="(p.pubviaroot and not p.puballtables and not exists "
+        "(select from pg_publication_namespace s where s.pnpubid = p.oid))",
+    )
+    parameters = {"publication": publication, "oids": list(oids or ())}
+    found = await rows(connection, "reading the publication", query, parameters)
+    return {oid: _Membership(*rest) for oid, *rest in found}
 
 
 async def tables(
@@ -143,17 +191,16 @@ async def tables(
     query = _TABLES.format(
         locale=locale,
         database_is_c=database_is_c,
-        publication_columns="attnames, rowfilter"
-        if version >= 15
-        else "null::name[] as attnames, null::text as rowfilter",
         condition=" and ".join(conditions),
     )
     parameters = {"publication": publication, "oids": list(oids or ())}
     found = await rows(connection, "reading the catalog", query, parameters)
-    return [_table(row, version) for row in found]
+    # A query of its own: joined in one, the server expects few members and compares each table with each.
+    members = await _members(connection, publication, oids)
+    return [_table(row, members.get(row[0]), version) for row in found]
 
 
-def _table(row: tuple, version: int) -> Table:  # type: ignore[type-arg]
+def _table(row: tuple, member: _Membership | None, version: int) -> Table:  # type: ignore[type-arg]
     (
         oid,
         schema,
@@ -165,14 +212,11 @@ def _table(row: tuple, version: int) -> Table:  # type: ignore[type-arg]
         estimate,
         columns,
         indexes,
-        inside,
-        names,
-        condition,
     ) = row
     sent = [
         TableColumn(column, type_oid, modifier, collation, has_missing)
         for column, type_oid, modifier, collation, generated, has_missing in columns or ()
-        if _is_sent(column, generated, names if inside else None, version)
+        if _is_sent(column, generated, member, version)
     ]
     key = _key(identity, indexes or [])
     if not set(key) <= {column.name for column in sent}:
@@ -188,16 +232,20 @@ def _table(row: tuple, version: int) -> Table:  # type: ignore[type-arg]
         estimate or 0,
         tuple(sent),
         key,
-        inside,
-        condition,
+        member is not None,
+        member.row_filter if member is not None else None,
     )
 
 
-def _is_sent(column: str, generated: str, published: Sequence[str] | None, version: int) -> bool:
+def _is_sent(column: str, generated: str, member: _Membership | None, version: int) -> bool:
     """Whether the stream holds a column. Virtual columns never are; stored ones since 18, where published."""
-    if generated and (version < 18 or published is None or generated == "v"):
+    if generated == "v":
         return False
-    return published is None or column in published
+    if generated and (
+        version < 18 or member is None or (member.columns is None and not member.with_generated)
+    ):
+        return False
+    return member is None or member.columns is None or column in member.columns
 
 
 def _key(identity: str, indexes: Sequence[tuple[bool, bool, list[str], bool]]) -> tuple[str, ...]:

@@ -121,7 +121,7 @@ _OID = struct.Struct(">I")
 
 def pack_followed(tables: Mapping[int, Followed]) -> bytes:
     """The note: tables that are followed, in 16 bytes each."""
-    return b"".join([_FOLLOWED.pack(oid, *each) for oid, each in sorted(tables.items())])
+    return b"".join([_FOLLOWED.pack(oid, *each) for oid, each in tables.items()])
 
 
 def unpack_followed(note: bytes) -> dict[int, Followed]:

@@ -31,6 +31,7 @@ from __future__ import annotations
 
 import binascii
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import msgspec
@@ -92,6 +93,8 @@ class Codec(NamedTuple):
         """The conversion as a callable, which takes any bytes for text."""
         if self.source == _TEXT:
             return literals.text
+        if not self.names:
+            return _function(self.source)
         made: Convert = eval(f"lambda v: {self.source}", {**NAMESPACE, **self.names})
         return made
 
@@ -120,6 +123,13 @@ NAMESPACE: Mapping[str, Any] = {
     "NUMBERS": literals.numbers,
 }
 """What the source of a conversion may name."""
+
+
+@lru_cache(maxsize=256)
+def _function(source: str) -> Convert:
+    made: Convert = eval(f"lambda v: {source}", dict(NAMESPACE))
+    return made
+
 
 _BARE = "v"
 _QUOTED = "b'\"' + v + b'\"'"

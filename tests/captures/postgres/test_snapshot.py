@@ -7,7 +7,8 @@ from typing import Any
 import anyio
 import pytest
 
-from hub.errors import TransientError
+from hub.errors import FatalError, TransientError
+from hub.options import Secret
 from hub.record import READ
 from hub_captures.postgres import connection, snapshot
 
@@ -244,3 +245,24 @@ async def test_62_what_came_before_a_timeout_is_kept(source: Any, monkeypatch: A
     (state,) = out.frames[-1].position.copying.values()
     assert 0 < state.rows < 40_000
     assert state.chunks[-1].upper == (str(state.rows),)
+
+
+async def test_rows_that_a_policy_hides_are_an_error_and_not_missing(source: Any) -> None:
+    role = f"reader_{source.name}"
+    source.run(
+        "create table t (id int primary key, owner text)",
+        "insert into t values (1, 'a'), (2, 'b')",
+        "alter table t enable row level security",
+        "create policy own on t using (owner = 'a')",
+        f"create role {role} login replication",
+        f"grant select on all tables in schema public to {role}",
+        "create publication chosen for table t with (publish_via_partition_root = true)",
+    )
+    try:
+        capture = source.capture(
+            dsn=Secret(f"{source.dsn} user={role}"), tables=["public.t"], publication="chosen"
+        )
+        with pytest.raises(FatalError, match="row-level security"), anyio.fail_after(30):
+            await capture.run(None, source.outlet())
+    finally:
+        source.run(f"drop owned by {role}", f"drop role {role}")
