@@ -25,6 +25,7 @@ import anyio
 from hub.control import Control
 from hub.log import Follower, Log, LogOptions, Retention, Transaction
 from hub.log.fs import OsFS
+from hub.log.identity import readable
 from hub.log.recovery import open_journal
 from hub.record import Batch, Cursor
 
@@ -216,7 +217,7 @@ def recovery(path: Path, size: int, count: int) -> Row:
 
     anyio.run(fill)
     started = time.perf_counter()
-    journal, report = open_journal(OsFS(), path / "journal" / "main", segment_bytes=SEGMENT)
+    journal, report = open_journal(OsFS(), path / "journal" / readable(path, None), segment_bytes=SEGMENT)
     took = time.perf_counter() - started
     journal.abandon()
     return {
@@ -295,7 +296,7 @@ async def hand_over_to_process(path: Path, count: int) -> Row:
 async def follow(path: Path, count: int) -> None:
     """The other process: says when it held each frame, by the clock that all processes share."""
     async with Follower.open(path) as follower:
-        reader = follower.reader("r", start=Cursor({"main": follower.end}))
+        reader = follower.reader("r", start=Cursor({follower.journal: follower.end}))
         print("ready", flush=True)
         seen: list[tuple[int, int]] = []
         while len(seen) < count:

@@ -140,6 +140,10 @@ class Control:
         """The newest frame that was ever known durable, so that its loss is noticed."""
         return self._witness.get(journal)
 
+    def witnessed(self) -> Sequence[str]:
+        """The journals that were ever known here."""
+        return list(self._witness)
+
     async def note(self, journal: str, place: Place) -> None:
         """Write down how far a journal is durable, and the holds that moved. Call it about once a second."""
         await self._hop(lambda: self.note_now(journal, place))

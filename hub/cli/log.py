@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import anyio
 import click
@@ -23,11 +23,24 @@ from hub.errors import FatalError
 from hub.log.browse import Row, browse, cursor_before
 from hub.log.follower import Follower
 from hub.log.fs import OsFS
+from hub.log.identity import journals, readable
 from hub.log.verify import repair, verify
 from hub.record import OPERATIONS, Cursor
 
 _AGO = re.compile(r"(\d+(?:\.\d+)?)(s|m|h|d)")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+class Where(NamedTuple):
+    """A data directory, and the journal that was asked for."""
+
+    path: Path
+    named: str | None
+
+    @property
+    def journal(self) -> str:
+        """The journal that is meant. Raises FatalError when that is not clear."""
+        return readable(self.path, self.named)
 
 
 @click.group("log")
@@ -40,9 +53,9 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
     type=click.Path(exists=True, path_type=Path),
     help="The log's directory, or the configuration that names it.",
 )
-@click.option("--journal", default="main", show_default=True, help="The journal in it.")
+@click.option("--journal", help="The journal in it, where there are several.")
 @click.pass_context
-def command(context: click.Context, where: Path, journal: str) -> None:
+def command(context: click.Context, where: Path, journal: str | None) -> None:
     """Look into a durable log."""
     if where.is_file():
         from hub.config import load
@@ -50,16 +63,16 @@ def command(context: click.Context, where: Path, journal: str) -> None:
         where = load(where).log_path
     if not (where / "journal").is_dir():
         raise click.UsageError(f"{where} holds no log; name its directory or a configuration with --log")
-    context.obj = (where, journal)
+    context.obj = Where(where, journal)
 
 
 @command.command("ls")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @click.pass_obj
-def ls(place: tuple[Path, str], as_json: bool) -> None:
+def ls(where: Where, as_json: bool) -> None:
     """Journals, collections, sizes, and readers with their lag."""
-    path, _ = place
-    found = [_journal(path, name) for name in sorted(p.name for p in (path / "journal").iterdir())]
+    names = journals(where.path) if where.named is None else [where.journal]
+    found = [_journal(where.path, name) for name in names]
     if as_json:
         click.echo(json.dumps(found, indent=2))
         return
@@ -142,7 +155,7 @@ def _cell(name: str, value: object) -> str:
 @click.option("--docs", is_flag=True, help="Print the documents alone, without metadata.")
 @click.pass_obj
 def cat(
-    place: tuple[Path, str],
+    where: Where,
     collection: str,
     from_offset: int,
     since: str | None,
@@ -157,7 +170,7 @@ def cat(
 
     async def run() -> None:
         nonlocal left, from_offset
-        async with Follower.open(*place) as log:
+        async with Follower.open(*where) as log:
             seq = 0
             while left > 0:
                 end = log.end.seq
@@ -198,9 +211,9 @@ def _lines(row: Row) -> Iterator[bytes]:
 @command.command("verify")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @click.pass_obj
-def verify_command(place: tuple[Path, str], as_json: bool) -> None:
+def verify_command(where: Where, as_json: bool) -> None:
     """Read every byte and compare every checksum. Exit code 1 when anything is damaged."""
-    found = verify(OsFS(), *place)
+    found = verify(OsFS(), where.path, where.journal)
     if as_json:
         click.echo(encode({**_fields(found), "damage": [_fields(d) for d in found.damage]}))
     else:
@@ -227,9 +240,9 @@ def _fields(struct: Any) -> dict[str, Any]:
     help="Forget how far the log once was durable, so that a log cut short opens.",
 )
 @click.pass_obj
-def repair_command(place: tuple[Path, str], yes: bool, accept_loss: bool) -> None:
+def repair_command(where: Where, yes: bool, accept_loss: bool) -> None:
     """Replace damaged frames by empty ones. Copies every file first and says which frames are lost."""
-    path, journal = place
+    path, journal = where.path, where.journal
     with _alone(path, journal):
         found = verify(OsFS(), path, journal)
         for damage in found.damage:
@@ -255,20 +268,19 @@ def repair_command(place: tuple[Path, str], yes: bool, accept_loss: bool) -> Non
     "--to", required=True, help="start, end, a time, so long ago (2h), a frame, or COLLECTION@OFFSET."
 )
 @click.pass_obj
-def rewind(place: tuple[Path, str], task: str, to: str) -> None:
+def rewind(where: Where, task: str, to: str) -> None:
     """Have a task read again from an earlier place, at its next start. The hub must not be running."""
-    path, journal = place
-    log = Follower(path, journal)
+    log = Follower(*where)
     log.refresh()
     cursor = _cursor(log, to)
-    with Control(path / "control.db") as control:
+    with Control(where.path / "control.db") as control:
         known = {*control.tasks(), *(hold.name for hold in control.holds())}
         if task not in known:
             raise FatalError(
                 f"no task {task!r} reads this log; known are: {', '.join(sorted(known)) or 'none'}"
             )
         control.ask_rewind_now(task, cursor)
-    at = cursor.journals.get(journal)
+    at = cursor.journals.get(log.journal)
     click.echo(f"{task} will go on {'from the oldest record' if at is None else f'after frame {at.seq}'}")
 
 
@@ -288,9 +300,9 @@ def _cursor(log: Follower, to: str) -> Cursor:
 @command.command("release")
 @click.argument("reader")
 @click.pass_obj
-def release(place: tuple[Path, str], reader: str) -> None:
+def release(where: Where, reader: str) -> None:
     """Let a reader go: the log is no longer kept for it."""
-    with Control(place[0] / "control.db") as control:
+    with Control(where.path / "control.db") as control:
         if reader not in {hold.name for hold in control.holds()}:
             raise FatalError(f"no reader {reader!r} holds this log")
         control.release_now(reader)
@@ -302,9 +314,9 @@ def release(place: tuple[Path, str], reader: str) -> None:
 @click.option("--since", help="Begin with this time, or so long ago.")
 @click.option("--meta", is_flag=True, help="With all metadata, as `cat` prints it.")
 @click.pass_obj
-def export(place: tuple[Path, str], collection: str, file: Path, since: str | None, meta: bool) -> None:
+def export(where: Where, collection: str, file: Path, since: str | None, meta: bool) -> None:
     """Write the documents of a collection to FILE: NDJSON, or Parquet when its name ends so."""
-    log = Follower(*place)
+    log = Follower(*where)
     log.refresh()
     rows = browse(log, _matching(collection), since_us=_time(since) if since else 0)
     staged = file.with_name(f"{file.name}.tmp")

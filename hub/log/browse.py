@@ -7,14 +7,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import msgspec
-
 from hub.log.fragment import Piece
-from hub.log.frame import SEGMENT_HEADER_BYTES, Kind
-from hub.log.replay import Readable, frames_after
+from hub.log.replay import Readable, checkpoint_of, frames_after
 from hub.log.sealer import offsets_of, pieces_of
-from hub.log.segment import Segment, scan
-from hub.log.transaction import Checkpoint, decode_block
+from hub.log.transaction import decode_block
 from hub.record import Batch, Cursor, Place
 
 
@@ -67,7 +63,8 @@ def _pieces(
         if last <= after_seq or (segment.sealed and segment.last_us < since_us):
             continue
         # Offsets are counted from the start of a segment, so all of it is gone through.
-        offsets = {name: first for name, first in _first_offsets(log, segment).items() if wanted(name)}
+        known = checkpoint_of(log.fs, segment).collections
+        offsets = {name: info.count for name, info in known.items() if wanted(name)}
         counted = _Counting(offsets, wanted)
         for frame in frames_after(log, segment.header.base_seq - 1, min(last, log.end.seq)):
             for piece, body in pieces_of(log, frame, counted):
@@ -88,19 +85,6 @@ class _Counting(dict[str, int]):
         return 0
 
 
-def _first_offsets(log: Readable, segment: Segment) -> dict[str, int]:
-    """The next offset of each collection at the start of a segment, by its checkpoint."""
-    fd = log.fs.open(segment.path, write=False)
-    try:
-        for found in scan(log.fs, fd, segment.header, pos=SEGMENT_HEADER_BYTES, upto=segment.header.base_seq):
-            if found.header.kind == Kind.CHECKPOINT:
-                checkpoint = msgspec.msgpack.decode(found.payload, type=Checkpoint)
-                return {name: info.count for name, info in checkpoint.collections.items()}
-    finally:
-        log.fs.close(fd)
-    return {}
-
-
 def cursor_before(
     log: Readable,
     *,
@@ -115,11 +99,7 @@ def cursor_before(
         seq = found.piece.seq if found is not None else log.end.seq + 1
     if seq <= log.oldest_seq:
         return Cursor.START
-    epoch = 1
-    for segment in log.writer.segments:
-        if segment.header.base_seq <= seq - 1:
-            epoch = segment.header.epoch
-    return Cursor({log.journal: Place(epoch, seq - 1)})
+    return Cursor({log.journal: Place(log.writer.state.epoch_of(seq - 1) or 0, seq - 1)})
 
 
 def _where(path: Path, piece: Piece) -> str:

@@ -16,10 +16,11 @@ from hub.errors import FatalError
 from hub.log.frame import VISIBLE, Kind
 from hub.log.fs import FS, OsFS
 from hub.log.history import History
+from hub.log.identity import readable
 from hub.log.journal import State
 from hub.log.reader import Reader
 from hub.log.recovery import schema_texts, sealed
-from hub.log.replay import frames_after
+from hub.log.replay import checkpoint_of, frames_after
 from hub.log.segment import SUFFIX, Segment, read_header, read_seal, scan, segment_name
 from hub.log.tail import Tail
 from hub.log.transaction import decode_head
@@ -44,20 +45,20 @@ class Follower:
     learns = True
     """Readers note what they pass, since no writer does it for them."""
 
-    def __init__(self, path: Path, journal: str = "main", *, fs: FS | None = None) -> None:
-        self.journal = journal
+    def __init__(self, path: Path, journal: str | None = None, *, fs: FS | None = None) -> None:
+        self.journal = readable(path, journal)
         self.fs = fs or OsFS()
-        self.writer = _Files(path / "journal" / journal)
+        self.writer = _Files(path / "journal" / self.journal)
         self.history: History | None = None
-        self._fragments = path / "fragments" / journal
+        self._fragments = path / "fragments" / self.journal
         # All of it is read from disk: there is no tail that memory could take over at.
         self.tail = Tail(NEVER, 0)
         self.end = Place(0, 0)
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, path: Path, journal: str = "main") -> AsyncIterator[Follower]:
-        """Follow a journal for as long as the block runs. Raises FatalError when there is none, Corrupt."""
+    async def open(cls, path: Path, journal: str | None = None) -> AsyncIterator[Follower]:
+        """Follow a journal, or the only one, for as long as the block runs. Raises FatalError when there is none, Corrupt."""
         follower = cls(path, journal)
         await anyio.to_thread.run_sync(follower.refresh)
         follower._watch = Watch(follower.writer.directory)
@@ -133,6 +134,8 @@ class Follower:
             if not segment.sealed:
                 following = [s.header.base_seq for s in found if s.segno > segment.segno]
                 segment.last_seq = min([self.end.seq, *[base - 1 for base in following]])
+        if not self.writer.segments or self.writer.segments[-1] is not newest:
+            self.writer.state.epochs = checkpoint_of(self.fs, newest).epochs
         begins_later = [s.segno for s in self.writer.segments[:1]] != [found[0].segno]
         self.writer.segments = found
         if self.history is None or begins_later:

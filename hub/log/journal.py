@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from itertools import islice
@@ -41,6 +42,9 @@ JOIN_BYTES = 256 << 10
 TOKENS_MAX = 10_000
 """Idempotency tokens remembered by a journal."""
 
+EPOCHS_MAX = 1_000
+"""Epochs, one for each open, whose first frame is remembered."""
+
 _ZEROS = bytes(1 << 20)
 
 
@@ -64,6 +68,7 @@ class State:
         self.schemas: dict[str, bytes] = {}
         self.collections: dict[str, CollectionInfo] = {}
         self.tokens: OrderedDict[tuple[str, bytes], tuple[int, int]] = OrderedDict()
+        self.epochs: list[tuple[int, int]] = []
         self._marked: dict[str, tuple[int, int]] = {}
 
     def restore(self, payload: bytes) -> None:
@@ -75,12 +80,23 @@ class State:
         self.collections = checkpoint.collections
         places = [((task, token), (epoch, seq)) for task, token, epoch, seq in checkpoint.tokens]
         self.tokens = OrderedDict(places)
+        self.epochs = checkpoint.epochs
 
     def checkpoint(self) -> bytes:
         tokens = [(task, token, *place) for (task, token), place in self.tokens.items()]
         return msgspec.msgpack.encode(
-            Checkpoint(self.positions, self.schemas, self.collections, tokens, self.notes)
+            Checkpoint(self.positions, self.schemas, self.collections, tokens, self.notes, self.epochs)
         )
+
+    def begin(self, epoch: int, seq: int) -> None:
+        """An epoch begins with a frame."""
+        if not self.epochs or self.epochs[-1][0] != epoch:
+            self.epochs = [*self.epochs[-EPOCHS_MAX:], (epoch, seq)]
+
+    def epoch_of(self, seq: int) -> int | None:
+        """The epoch of a frame; None when it is not known any more."""
+        found = bisect_right(self.epochs, seq, key=lambda entry: entry[1]) - 1
+        return self.epochs[found][0] if found >= 0 else None
 
     def apply(self, head: Head, schema_texts: Sequence[bytes], epoch: int, seq: int, ts_us: int) -> None:
         """Take a visible transaction into account. `schema_texts` are the bodies of its schema blocks, in order."""
@@ -372,6 +388,7 @@ class Journal:
 
     def _create(self, need: int) -> Segment:
         """Start a segment with a checkpoint in it: durable under a name of its own first, then renamed."""
+        self.state.begin(self.epoch, self.next_seq)
         payload = self.state.checkpoint()
         first = SEGMENT_HEADER_BYTES + FRAME_HEADER_BYTES + len(payload)
         alloc = max(self.segment_bytes, first + need)

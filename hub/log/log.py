@@ -24,6 +24,7 @@ from hub.log.frame import VISIBLE, Kind
 from hub.log.fs import FS, OsFS, refuse_unsafe
 from hub.log.group import Group, Stats, Waiting
 from hub.log.history import History
+from hub.log.identity import journals, remembered, writable
 from hub.log.journal import Frame, Journal
 from hub.log.keeper import Keeper
 from hub.log.large import LargeTransaction
@@ -120,15 +121,19 @@ class Log:
     ) -> AsyncIterator[Log]:
         """Lock, recover and serve a journal of the data directory `path` for as long as the block runs.
 
+        `journal` says what it is for; its whole name has a part of its own (`hub.log.identity`).
+
         Raises FatalError naming the owner when another process has it, Corrupt when acknowledged data are damaged
         or missing, ConfigError for a file system that cannot keep a log's word.
         """
         options = options or LogOptions()
         fs = fs or OsFS()
-        directory = path / "journal" / journal
         loop = asyncio.get_running_loop()
 
         def recover() -> tuple[int, Log]:
+            known = remembered(path, control.witnessed() if control is not None else ())
+            name = writable(journals(path), known, journal, os.urandom)
+            directory = path / "journal" / name
             fs.mkdir(directory)
             if not options.allow_unsafe_filesystem and isinstance(fs, OsFS):
                 refuse_unsafe(directory)
@@ -149,7 +154,7 @@ class Log:
                 log = cls(
                     writer,
                     path=path,
-                    name=journal,
+                    name=name,
                     options=options,
                     fs=fs,
                     control=control,

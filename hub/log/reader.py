@@ -120,7 +120,7 @@ class Reader:
         """What holds already for a reader that starts here."""
         texts = schemas_before(self._log, self._seq + 1)
         items = [Schema(name, text) for name, text in texts.items() if self._wanted(name)]
-        place = Place(self._log.end.epoch, self._seq)
+        place = Place(self._log.writer.state.epoch_of(self._seq) or 0, self._seq)
         return Committed(self.cursor.journals.get(self._log.journal, place), "", 0, items) if items else None
 
     def _from_tail(self, budget: int) -> list[Committed]:
@@ -210,15 +210,13 @@ def check_place(log: Readable, name: str, place: Place) -> None:
             f"last is {end.seq} (epoch {end.epoch}): the log lost acknowledged data. Replay the source, or "
             f"`hub log rewind {name}` to go on from an earlier place"
         )
-    for segment in reversed(list(log.writer.segments)):
-        if segment.header.base_seq <= place.seq:
-            if segment.header.epoch != place.epoch:
-                raise LostData(
-                    f"reader {name!r} stands at frame {place.seq} of epoch {place.epoch} of journal {log.journal!r}, "
-                    f"where that frame is of epoch {segment.header.epoch}: the log lost acknowledged data and was "
-                    f"written on. `hub log rewind {name}` to go on from an earlier place"
-                )
-            break
+    epoch = log.writer.state.epoch_of(place.seq)
+    if epoch is not None and place.epoch and epoch != place.epoch:
+        raise LostData(
+            f"reader {name!r} stands at frame {place.seq} of epoch {place.epoch} of journal {log.journal!r}, "
+            f"where that frame is of epoch {epoch}: the log lost acknowledged data and was written on. "
+            f"`hub log rewind {name}` to go on from an earlier place"
+        )
 
 
 def _handed_over(entry: Entry, wanted: Callable[[str], bool]) -> list[Item]:

@@ -100,14 +100,20 @@ def open_journal(
     journal = Journal(fs, directory, segment_bytes=segment_bytes, syncing=syncing, clock=clock, random=random)
     journal.state = state
     journal.segments = segments
+    if not state.epochs:
+        # Written before checkpoints knew of epochs.
+        for segment in segments:
+            state.begin(segment.header.epoch, segment.header.base_seq)
     journal.used_bytes = sum(segment.size for segment in segments)
     journal.room = room
     if newest is None:
         journal.uuid = random(16)
-        journal.epoch = 1
+        journal.epoch = wall() // 1_000_000
     else:
         journal.uuid = newest.header.log_uuid
-        journal.epoch = newest.header.epoch + 1
+        # By the second of the open: an old copy of the log that is put back and written on gets other epochs than
+        # what it stands for had, so nobody's place in that is taken for one in this.
+        journal.epoch = max(newest.header.epoch + 1, wall() // 1_000_000)
         journal.next_seq = newest.last_seq + 1
         journal.durable_seq = journal.written_seq = newest.last_seq
         journal.prev_crc = last_crc

@@ -152,6 +152,18 @@ def read_part(log: Readable, part: PartRef) -> tuple[bytes, str]:
     return found.payload, where
 
 
+def checkpoint_of(fs: FS, segment: Segment) -> Checkpoint:
+    """The state of the journal at the start of a segment. Raises Corrupt."""
+    fd = fs.open(segment.path, write=False)
+    try:
+        for found in scan(fs, fd, segment.header, upto=segment.header.base_seq):
+            if found.header.kind == Kind.CHECKPOINT:
+                return msgspec.msgpack.decode(found.payload, type=Checkpoint)
+    finally:
+        fs.close(fd)
+    raise Corrupt(f"{segment.path}: byte {SEGMENT_HEADER_BYTES}: a segment begins with a checkpoint")
+
+
 def schemas_before(log: Readable, seq: int) -> dict[str, bytes]:
     """The newest schema text of each collection before a frame."""
     if seq > log.end.seq and not log.learns:

@@ -381,8 +381,8 @@ class CollectionInfo(msgspec.Struct, array_like=True):
 class Checkpoint(msgspec.Struct, array_like=True):
     """The state of a journal at the start of a segment, so that recovery need not read older ones.
 
-    `open_parts` maps each large transaction still open to its task, the first segment with a part of it and when
-    it began. `tokens` are the newest idempotency tokens, oldest first.
+    `tokens` are the newest idempotency tokens, oldest first; `epochs` are the newest epochs and the first frame of
+    each, so that a reader's place is known to be one of this log also where the frame itself has gone.
     """
 
     positions: dict[str, bytes]
@@ -390,6 +390,7 @@ class Checkpoint(msgspec.Struct, array_like=True):
     collections: dict[str, CollectionInfo]
     tokens: list[tuple[str, bytes, int, int]] = []
     notes: dict[str, bytes] = {}
+    epochs: list[tuple[int, int]] = []
 
 
 class Summary(msgspec.Struct, array_like=True):

@@ -122,8 +122,10 @@ class Flow:
         if foreign:
             raise FatalError(
                 f"{self._name}: the destination was last written from the log {', '.join(sorted(foreign))}, "
-                f"this one is {self._log.journal}. Bring the old data directory back, or drop the tables and the "
-                "row of this task in the destination's cursor table to start over."
+                f"this one is {self._log.journal}: the data directory was wiped or is another one. Bring the old one "
+                f"back; or `hub log rewind {self._name} --to start` writes what this log holds over what is there, "
+                "where rows that were deleted meanwhile stay; or drop the tables and the row of this task in the "
+                "destination's cursor table to start over"
             )
         return kept, True
 

@@ -36,7 +36,7 @@ def data(tmp_path: Path) -> Path:
                     if number in (1, 3):
                         await log.roll()
                         await log.keeper.keep()
-                await control.hold("warehouse", Cursor({"main": Place(1, 3)}))
+                await control.hold("warehouse", Cursor({log.journal: Place(log.end.epoch, 3)}))
 
     anyio.run(run)
     return tmp_path
@@ -106,7 +106,7 @@ def test_rewind_asks_for_the_place_that_was_meant(data: Path, to: str, seq: int 
     with Control(data / "control.db") as control:
         cursor = control.rewind("warehouse")
         assert cursor is not None
-        place = cursor.journals.get("main")
+        place = cursor.journals.get(journal["journal"])
         assert control.holds()[0].cursor == cursor
     if seq is None:
         assert place is None
@@ -141,7 +141,8 @@ def test_export_writes_every_document(data: Path, tmp_path: Path, name: str) -> 
 
 def test_repair_can_accept_a_loss(data: Path) -> None:
     with Control(data / "control.db") as control:
-        control.note_now("main", Place(1, 10_000))
+        (journal,) = control.witnessed()
+        control.note_now(journal, Place(1, 10_000))
     hub_log(data, "repair", "--accept-loss", "--yes")
     with Control(data / "control.db") as control:
-        assert control.witness("main") is None
+        assert control.witnessed() == []

@@ -52,7 +52,7 @@ async def written(path: Path, control: Control | None = None, count: int = 3) ->
 
 
 def segments(path: Path) -> list[Path]:
-    return sorted((path / "journal" / "main").glob("*.seg"))
+    return sorted((path / "journal").glob("*/*.seg"))
 
 
 @pytest.mark.anyio
@@ -72,9 +72,9 @@ async def test_a_reader_beyond_the_end_is_refused_naming_both_positions(tmp_path
     end = await written(tmp_path)
     async with Log.open(tmp_path) as log:
         with pytest.raises(LostData, match=r"frame 900 .* last is "):
-            log.reader("sink", start=Cursor({"main": Place(end.epoch, 900)}))
+            log.reader("sink", start=Cursor({log.journal: Place(end.epoch, 900)}))
         with pytest.raises(LostData, match="of epoch 7"):
-            log.reader("sink", start=Cursor({"main": Place(7, end.seq - 1)}))
+            log.reader("sink", start=Cursor({log.journal: Place(7, end.seq - 1)}))
 
 
 @pytest.mark.anyio

@@ -46,7 +46,7 @@ async def test_a_follower_sees_what_is_appended_while_it_watches(tmp_path: Path)
                 if number % 100 == 0:
                     await log.roll()
             assert await numbers(reader, 298) == list(range(2, 300))
-            assert reader.cursor.journals["main"].seq <= log.end.seq
+            assert reader.cursor.journals[log.journal].seq <= log.end.seq
 
 
 async def test_a_follower_never_passes_what_is_durable(tmp_path: Path) -> None:
@@ -60,7 +60,7 @@ async def test_a_follower_never_passes_what_is_durable(tmp_path: Path) -> None:
         async with Follower.open(tmp_path) as follower:
             assert await numbers(follower.reader("r"), 2) == [1, 2]
             assert follower.end.seq == log.end.seq
-        (tmp_path / "journal" / "main" / "tail").write_bytes(b"garbage")
+        (tmp_path / "journal" / log.journal / "tail").write_bytes(b"garbage")
         async with Follower.open(tmp_path) as follower:
             # Without a watermark only what a later frame attests is shown: 1 and 2, by the header of 3.
             assert follower.end.seq == log.end.seq
@@ -96,7 +96,7 @@ async def test_a_follower_reads_fragments_too(tmp_path: Path) -> None:
             async with Follower.open(tmp_path) as follower:
                 reader = follower.reader("r")
                 assert await numbers(reader, 4) == [1, 2, 3, 4]
-                again = follower.reader("r", start=Cursor({"main": reader.cursor.journals["main"]}))
+                again = follower.reader("r", start=Cursor({log.journal: reader.cursor.journals[log.journal]}))
                 await log.append(transaction(5))
                 assert await numbers(again, 1) == [5]
 
@@ -105,6 +105,6 @@ async def test_a_log_nobody_writes_can_be_followed(tmp_path: Path) -> None:
     async with Log.open(tmp_path, OPTIONS) as log:
         for number in range(3):
             await log.append(transaction(number))
-    (tmp_path / "journal" / "main" / "tail").unlink()
+    (tmp_path / "journal" / log.journal / "tail").unlink()
     async with Follower.open(tmp_path) as follower:
         assert await numbers(follower.reader("r"), 3) == [0, 1, 2]

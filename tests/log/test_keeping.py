@@ -78,7 +78,7 @@ async def test_fragments_read_like_the_segments_they_were_made_of(tmp_path: Path
         # A large transaction may come in other pieces, but in the same order and ended by the same commit.
         assert told(after) == told(before)
         assert [c.place for c in after if c.complete] == [c.place for c in before if c.complete]
-        middle = Cursor({"main": before[0].place})
+        middle = Cursor({log.journal: before[0].place})
         resumed = await drained(log.reader("middle", start=middle))
         assert isinstance(resumed[0].items[0], Schema)
         assert told(resumed) == [t for t in told(before) if t[0] > before[0].place.seq]
@@ -92,16 +92,16 @@ async def test_a_segment_goes_only_when_its_rule_and_every_reader_agree(tmp_path
         assert log.control is not None
         first = await log.append(Transaction("t", [batch("a", [1])]))
         second = await log.append(Transaction("t", [batch("a", [2])]))
-        await log.control.hold("slow", Cursor({"main": first}))
-        await log.control.hold("fast", Cursor({"main": second}))
+        await log.control.hold("slow", Cursor({log.journal: first}))
+        await log.control.hold("fast", Cursor({log.journal: second}))
         await log.roll()
         await log.keeper.keep()
         assert [t[2] for t in told(await drained(log.reader("r")))] == [[1], [2]]
-        await log.control.hold("slow", Cursor({"main": second}))
+        await log.control.hold("slow", Cursor({log.journal: second}))
         await log.keeper.keep()
         assert told(await drained(log.reader("r"))) == []
         with pytest.raises(Gap, match="let go"):
-            await log.reader("late", start=Cursor({"main": Place(1, 1)})).read()
+            await log.reader("late", start=Cursor({log.journal: Place(log.end.epoch, 1)})).read()
         assert log.position("t") is None and log.collections()["a"].count == 2
 
 
@@ -154,9 +154,11 @@ async def test_collections_are_kept_as_long_as_each_of_them_says(tmp_path: Path)
             await log.keeper.keep()
             assert [t[1:] for t in told(await drained(log.reader("r")))] == [("long", [2])]
             with pytest.raises(Gap, match="short"):
-                await drained(log.reader("both", start=Cursor({"main": Place(1, 1)})))
+                await drained(log.reader("both", start=Cursor({log.journal: Place(log.end.epoch, 1)})))
             only_long = log.reader(
-                "long", start=Cursor({"main": Place(1, 1)}), wanted=lambda name: name == "long"
+                "long",
+                start=Cursor({log.journal: Place(log.end.epoch, 1)}),
+                wanted=lambda name: name == "long",
             )
             assert [t[1:] for t in told(await drained(only_long))] == [("long", [2])]
 
@@ -179,7 +181,7 @@ async def test_the_cap_pauses_appends_and_lets_them_go_on_once_readers_have_cons
         assert len(told_sizes(await drained(log.reader("reader")))) == appended
         with anyio.fail_after(10):
             while True:
-                await log.control.hold("reader", Cursor({"main": log.end}))
+                await log.control.hold("reader", Cursor({log.journal: log.end}))
                 try:
                     await log.append(Transaction("t", [documents], b"%d" % appended))
                     break

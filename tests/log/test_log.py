@@ -115,7 +115,7 @@ async def test_a_large_transaction_is_seen_whole_or_not_at_all(tmp_path: Path) -
         rest = await drained(reader)
         assert [c.complete for c in rest] == [False, False, True] and len({c.place for c in rest}) == 1
         assert [d for c in rest for i in c.items if isinstance(i, Batch) for d in i.docs] == [1, 2, 3, 4]
-        assert reader.cursor.journals["main"] == rest[-1].place or reader.lag_frames == 0
+        assert reader.cursor.journals[log.journal] == rest[-1].place or reader.lag_frames == 0
         with pytest.raises(LogError, match="was aborted"):
             await given_up.part([lines(b"1")])
     async with Log.open(tmp_path, OPTIONS) as log:
@@ -152,7 +152,7 @@ async def test_a_reader_that_starts_in_the_middle_gets_the_schemas_that_hold_the
         await log.append(Transaction("t", [Schema("a", b"1"), lines(b"1")]))
         middle = await log.append(Transaction("t", [Schema("b", b"b"), lines(b"2")]))
         await log.append(Transaction("t", [Schema("a", b"2"), lines(b"3")]))
-        reader = log.reader("r", start=Cursor({"main": middle}), wanted=lambda name: name == "a")
+        reader = log.reader("r", start=Cursor({log.journal: middle}), wanted=lambda name: name == "a")
         first = await reader.read()
         assert [c.items for c in first] == [[Schema("a", b"1")]]
         assert (await reader.read())[0].items[0] == Schema("a", b"2")
@@ -163,7 +163,7 @@ async def test_the_cursor_moves_past_what_nobody_wanted(tmp_path: Path) -> None:
         reader = log.reader("r", wanted=lambda name: name == "b")
         place = await log.append(Transaction("t", [lines(b"1")]))
         assert await reader.read() == ()
-        assert reader.cursor.journals["main"] == place
+        assert reader.cursor.journals[log.journal] == place
 
 
 async def test_a_record_above_the_limit_is_refused_with_its_size_and_place(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from hub.errors import Corrupt
 from hub.log import Log, LogOptions, OsFS, Retention, Transaction
+from hub.log.identity import journals
 from hub.log.verify import repair, verify
 from hub.record import Batch
 
@@ -43,7 +44,7 @@ def numbers(path: Path) -> list[int]:
 
 
 def segments(path: Path) -> list[Path]:
-    return sorted((path / "journal" / "main").glob("*.seg"))
+    return sorted((path / "journal").glob("*/*.seg"))
 
 
 def spoil(file: Path, change: Callable[[bytearray], None]) -> bytes:
@@ -56,9 +57,9 @@ def spoil(file: Path, change: Callable[[bytearray], None]) -> bytes:
 
 def test_a_whole_log_verifies(tmp_path: Path) -> None:
     write(tmp_path)
-    checked = verify(OsFS(), tmp_path, "main")
+    checked = verify(OsFS(), tmp_path, *journals(tmp_path))
     assert checked.damage == [] and checked.segments >= 4 and checked.blocks == 40
-    assert repair(OsFS(), tmp_path, "main") == []
+    assert repair(OsFS(), tmp_path, *journals(tmp_path)) == []
 
 
 def test_repair_keeps_every_whole_frame_and_names_the_lost_ones(tmp_path: Path) -> None:
@@ -70,14 +71,14 @@ def test_repair_keeps_every_whole_frame_and_names_the_lost_ones(tmp_path: Path) 
         data[2000] ^= 1
 
     before = spoil(victim, flip)
-    (damage,) = verify(OsFS(), tmp_path, "main").damage
+    (damage,) = verify(OsFS(), tmp_path, *journals(tmp_path)).damage
     assert damage.file == str(victim) and damage.first_seq == damage.last_seq
     with pytest.raises(Corrupt):
         numbers(tmp_path)
-    said = repair(OsFS(), tmp_path, "main")
+    said = repair(OsFS(), tmp_path, *journals(tmp_path))
     assert f"frames {damage.first_seq} to {damage.last_seq} are lost" in said[-1]
-    assert (tmp_path / "journal" / "main" / "broken" / f"{victim.name}.broken").read_bytes() != before
-    assert verify(OsFS(), tmp_path, "main").damage == []
+    assert (victim.parent / "broken" / f"{victim.name}.broken").read_bytes() != before
+    assert verify(OsFS(), tmp_path, *journals(tmp_path)).damage == []
     found = numbers(tmp_path)
     assert len(found) == 39 and set(found) <= set(range(40))
     write(tmp_path, 3)
@@ -92,10 +93,10 @@ def test_a_segment_that_was_cut_off_is_ended_where_it_is_whole(tmp_path: Path) -
         del data[3000:]
 
     spoil(victim, cut)
-    damage = verify(OsFS(), tmp_path, "main").damage
+    damage = verify(OsFS(), tmp_path, *journals(tmp_path)).damage
     assert damage and damage[0].last_seq is None
-    repair(OsFS(), tmp_path, "main")
-    assert verify(OsFS(), tmp_path, "main").damage == []
+    repair(OsFS(), tmp_path, *journals(tmp_path))
+    assert verify(OsFS(), tmp_path, *journals(tmp_path)).damage == []
     found = numbers(tmp_path)
     assert 20 < len(found) < 40 and found == sorted(found)
 
@@ -110,5 +111,5 @@ def test_what_cannot_be_mended_in_place_is_refused_untouched(tmp_path: Path) -> 
     spoil(victim, behead)
     spoiled = victim.read_bytes()
     with pytest.raises(Corrupt, match="backup"):
-        repair(OsFS(), tmp_path, "main")
+        repair(OsFS(), tmp_path, *journals(tmp_path))
     assert victim.read_bytes() == spoiled
