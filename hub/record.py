@@ -123,6 +123,11 @@ class Batch:
         return self._docs is not None
 
     @property
+    def has_columns(self) -> bool:
+        """True when there is metadata that varies and it is at hand as values, a few times the size of its text."""
+        return bool(self._columns)
+
+    @property
     def has_ndjson(self) -> bool:
         """True when the bytes are at hand already."""
         return self._ndjson is not None

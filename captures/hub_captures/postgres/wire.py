@@ -143,7 +143,7 @@ class ChangeStream:
                     size, view = get(1)
                     if size > 0:
                         got += size
-                        b = bytes(view)
+                        b = view.tobytes()
                         if (find(b[25], take) if 25 < size <= most else take)(b):
                             is_stopped = True
                             break
@@ -255,7 +255,7 @@ class CopyOut:
             size, view = get(1)
             if size <= 0:
                 return size < 0
-            found.append(bytes(view))
+            found.append(view.tobytes())
             budget -= size
         return False
 
