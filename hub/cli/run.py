@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import importlib.util
 import sys
 from pathlib import Path
@@ -12,9 +11,6 @@ import click
 
 if TYPE_CHECKING:
     from hub.catalog import Catalog
-
-
-GC_THRESHOLDS = (200_000, 50, 1_000)
 
 
 @click.command("run")
@@ -36,6 +32,7 @@ def run_catalog(catalog: Catalog, *, show_live: bool) -> int:
     import anyio
 
     from hub.runtime.events import Events
+    from hub.runtime.process import tuned
     from hub.runtime.runner import Beside, run
     from hub.telemetry import Telemetry
 
@@ -50,17 +47,9 @@ def run_catalog(catalog: Catalog, *, show_live: bool) -> int:
 
         beside.append(live)
 
-    # Documents hold no cycles, so collecting them finds nothing, and walking a batch of them costs as much as
-    # mapping it: 71 ms a batch of 13 000 with the default thresholds.
-    gc.freeze()
-    gc.set_threshold(*GC_THRESHOLDS)
-
     async def main() -> int:
         return await run(catalog, events, Telemetry(), beside=beside)
 
     has_uvloop = importlib.util.find_spec("uvloop") is not None
-    try:
+    with tuned():
         return anyio.run(main, backend_options={"use_uvloop": has_uvloop})
-    finally:
-        # What is frozen at the end of the interpreter counts as leaked, and DuckDB's bindings print pages about it.
-        gc.unfreeze()

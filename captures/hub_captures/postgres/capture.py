@@ -144,7 +144,7 @@ class PostgresCapture(Capture[PostgresPosition], frozen=True, kw_only=True):
     ] = Size(4 * 1024 * 1024)
     buffer: Annotated[
         Size, Meta(description="So much may wait here for the log before the server has to wait.")
-    ] = Size(16 * 1024 * 1024)
+    ] = Size(8 * 1024 * 1024)
     status_interval: Annotated[
         Duration, Meta(description="How often the server is told how far we are, at least.")
     ] = Duration(10)

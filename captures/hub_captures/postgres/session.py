@@ -53,6 +53,8 @@ STREAM_IDLE_S = 0.004
 WATCHDOG_S = 60.0
 """A server that says nothing for so long, though asked, is taken for dead."""
 COPY_RETRY_S = 0.01
+GAUGES_S = 10.0
+"""How often the server is asked how the slot does."""
 
 
 async def run(
@@ -425,6 +427,7 @@ class Session:
 
     async def _look_after(self) -> None:
         """Gauges, and now and then a look at the catalog."""
+        refresh_at = time.monotonic() + self._capture.refresh_interval
         while True:
             try:
                 await self._upkeep.gauges(self._slot)
@@ -432,12 +435,12 @@ class Session:
                 self._failure = error
                 self._wake.set()
                 return
-            self._out.gauge("stream_wake_ups_total", self._stream.wake_ups)
-            self._out.gauge("spooled_bytes", self._feed.spool.size)
-            self._out.gauge("oversized_records_total", self._feed.oversized)
-            await anyio.sleep(self._capture.refresh_interval)
-            self._refresh_due = True
-            self._wake.set()
+            now = time.monotonic()
+            if now >= refresh_at:
+                refresh_at = now + self._capture.refresh_interval
+                self._refresh_due = True
+                self._wake.set()
+            await anyio.sleep(min(self._capture.refresh_interval, GAUGES_S))
 
     async def _feedback(self) -> None:
         """Tell the server what is durable: when asked, when it moved, and at least every interval."""
@@ -461,6 +464,9 @@ class Session:
                 self._failure = TransientError(f"the server has not answered for {silent_s:.0f} s")
                 self._wake.set()
                 return
+            self._out.gauge("stream_wake_ups_total", self._stream.wake_ups)
+            self._out.gauge("spooled_bytes", self._feed.spool.size)
+            self._out.gauge("oversized_records_total", self._feed.oversized)
             await anyio.sleep(FEEDBACK_POLL_S)
 
 

@@ -229,7 +229,12 @@ def _modified(name: str, modifier: int) -> Codec:
         precision, scale = (modifier - 4) >> 16 & 0xFFFF, (((modifier - 4) & 0x7FF) ^ 1024) - 1024
         if 0 <= scale <= precision:
             is_short = precision < 250
-            return Codec(ColumnType("decimal", precision=precision, scale=scale), _BARE, is_short=is_short, is_quoted=True)
+            return Codec(
+                ColumnType("decimal", precision=precision, scale=scale),
+                _BARE,
+                is_short=is_short,
+                is_quoted=True,
+            )
     if name in ("varchar", "bpchar") and modifier >= 4:
         return Codec(ColumnType("string", length=modifier - 4), _TEXT)
     return _BUILT_IN.get(name, _FALLBACK)
