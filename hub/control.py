@@ -183,6 +183,12 @@ class Control:
         await self._hop(lambda: self._write([("DELETE FROM rewinds WHERE task = ?", (task,))]))
         self._rewinds.pop(task, None)
 
+    def forget_journal_now(self, journal: str) -> None:
+        """Forget all about a journal that is gone."""
+        tables = ("witness", "fragments", "trims")
+        self._write([(f"DELETE FROM {table} WHERE journal = ?", (journal,)) for table in tables])
+        self._witness.pop(journal, None)
+
     def forget_witness_now(self, journal: str) -> None:
         """Accept that a journal ends before what was once known durable."""
         self._write([("DELETE FROM witness WHERE journal = ?", (journal,))])
@@ -289,18 +295,21 @@ class Peek(NamedTuple):
     holds: Sequence[Hold]
     cursors: Mapping[str, Cursor]
     rewinds: Mapping[str, Cursor]
+    fragments: Mapping[str, Sequence[tuple[str, bytes]]]
+    """By journal, as `Control.fragments` gives them."""
 
 
 def peek(path: Path) -> Peek:
     """Look into control.db while a hub has it open: into a copy, since a second connection is never opened."""
     if not path.exists():
-        return Peek((), {}, {})
+        return Peek((), {}, {}, {})
     with tempfile.TemporaryDirectory() as folder:
         for suffix in ("", "-wal"):
             if Path(f"{path}{suffix}").exists():
                 shutil.copyfile(f"{path}{suffix}", Path(folder) / f"control.db{suffix}")
         with Control(Path(folder) / "control.db") as control:
-            return Peek(control.holds(), control.tasks(), dict(control._rewinds))
+            fragments = {journal: control.fragments(journal) for journal in control.witnessed()}
+            return Peek(control.holds(), control.tasks(), dict(control._rewinds), fragments)
 
 
 def _take_lock(path: Path) -> int:

@@ -8,7 +8,7 @@ import os
 import re
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,15 +16,19 @@ from typing import Any, NamedTuple
 
 import anyio
 import click
+import msgspec
 
 from hub.control import Control, peek
 from hub.document import encode
-from hub.errors import FatalError
+from hub.errors import FatalError, HubError
 from hub.log.browse import Row, browse, cursor_before
 from hub.log.follower import Follower
+from hub.log.fragment import Fragment
 from hub.log.fs import OsFS
-from hub.log.identity import journals, readable
-from hub.log.verify import repair, verify
+from hub.log.identity import journals, readable, remembered
+from hub.log.repair import BROKEN, repair_journal
+from hub.log.salvage import repair_fragments
+from hub.log.verify import verify
 from hub.record import OPERATIONS, Cursor
 
 _AGO = re.compile(r"(\d+(?:\.\d+)?)(s|m|h|d)")
@@ -213,7 +217,8 @@ def _lines(row: Row) -> Iterator[bytes]:
 @click.pass_obj
 def verify_command(where: Where, as_json: bool) -> None:
     """Read every byte and compare every checksum. Exit code 1 when anything is damaged."""
-    found = verify(OsFS(), where.path, where.journal)
+    listed = peek(where.path / "control.db").fragments.get(where.journal, [])
+    found = verify(OsFS(), where.path, where.journal, _registered(listed))
     if as_json:
         click.echo(encode({**_fields(found), "damage": [_fields(d) for d in found.damage]}))
     else:
@@ -237,29 +242,96 @@ def _fields(struct: Any) -> dict[str, Any]:
 @click.option(
     "--accept-loss",
     is_flag=True,
-    help="Forget how far the log once was durable, so that a log cut short opens.",
+    help="Forget how far the log once was durable, so that a log that was cut short, or is gone, opens.",
 )
 @click.pass_obj
 def repair_command(where: Where, yes: bool, accept_loss: bool) -> None:
-    """Replace damaged frames by empty ones. Copies every file first and says which frames are lost."""
-    path, journal = where.path, where.journal
-    with _alone(path, journal):
-        found = verify(OsFS(), path, journal)
-        for damage in found.damage:
-            click.echo(str(damage))
-        if not yes:
-            click.echo(
-                "nothing was changed; repeat with --yes" if found.damage or accept_loss else "all whole"
-            )
+    """Mend what is damaged or missing. Copies every file first, keeps all that is whole, and says what is lost."""
+    path, fs = where.path, OsFS()
+    with Control(path / "control.db") as control:
+        gone = sorted(remembered(path, control.witnessed()) - set(journals(path)))
+        if where.named in gone or (where.named is None and gone and not journals(path)):
+            _forget(path, control, where.named or gone[0], yes=yes and accept_loss)
             return
-        for line in repair(OsFS(), path, journal) if found.damage else []:
-            click.echo(line)
+        journal = where.journal
+        with _alone(path, journal):
+            found = verify(fs, path, journal, _registered(control.fragments(journal)))
+            for damage in found.damage:
+                click.echo(str(damage))
+            witness, end = control.witness(journal), _end_of(path, journal)
+            if witness is not None and end is not None and witness.seq > end:
+                click.echo(f"the log ends with frame {end}, but control.db saw {witness.seq} durable")
+            elif not found.damage:
+                click.echo("all whole")
+                accept_loss = accept_loss and end is None
+            if not yes:
+                if found.damage or accept_loss:
+                    click.echo("nothing was changed; repeat with --yes")
+                return
+            if found.damage:
+                _repair(path, journal, control)
         if accept_loss:
-            with Control(path / "control.db") as control:
-                control.forget_witness_now(journal)
+            control.forget_witness_now(journal)
             click.echo(
                 "the log opens again after what is there; readers that are ahead of it must be rewound"
             )
+
+
+def _registered(listed: Sequence[tuple[str, bytes]]) -> dict[str, Fragment]:
+    return {key: msgspec.msgpack.decode(entry, type=Fragment) for key, entry in listed}
+
+
+def _end_of(path: Path, journal: str) -> int | None:
+    """The last frame of a journal; None when it cannot be told."""
+    try:
+        log = Follower(path, journal)
+        log.refresh()
+    except HubError:
+        return None
+    return log.end.seq
+
+
+def _repair(path: Path, journal: str, control: Control) -> None:
+    """Mend segments and fragments, and say what is lost to whom."""
+    fs = OsFS()
+    directory, fragments = path / "journal" / journal, path / "fragments" / journal
+    lost = repair_journal(fs, directory)
+    salvaged = repair_fragments(fs, fragments, journal, control)
+    click.echo(
+        f"copies of what was there: {', '.join(str(d / BROKEN) for d in (directory, fragments) if (d / BROKEN).exists())}"
+    )
+    for text in (*lost, *salvaged):
+        click.echo(str(text))
+    for hold in control.holds():
+        place = hold.cursor.journals.get(journal)
+        seq = place.seq if place is not None else 0
+        ahead = [gone for gone in lost if gone.last_seq < gone.first_seq <= seq]
+        missed = [gone for gone in lost if seq < gone.last_seq]
+        if ahead:
+            click.echo(
+                f"reader {hold.name} stands at frame {seq}, beyond the end: `hub log rewind {hold.name} --to end`"
+            )
+        elif missed:
+            click.echo(
+                f"reader {hold.name} stands at frame {seq} and will pass what is lost; backfill what it feeds"
+            )
+
+
+def _forget(path: Path, control: Control, journal: str, *, yes: bool) -> None:
+    """Strike off a journal whose files are gone. Its fragments, if there are any, are put aside."""
+    click.echo(
+        f"the files of journal {journal} are gone, and all that was in it and in no destination is lost"
+    )
+    if not yes:
+        click.echo("nothing was changed; repeat with --accept-loss --yes, and captures begin anew")
+        return
+    fragments = path / "fragments" / journal
+    if fragments.exists():
+        aside = path / BROKEN / f"{journal}.fragments"
+        OsFS().mkdir(aside.parent)
+        fragments.rename(aside)
+        click.echo(f"its fragments were moved to {aside}")
+    control.forget_journal_now(journal)
 
 
 @command.command("rewind")

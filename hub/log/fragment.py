@@ -23,7 +23,7 @@ from hub.log.transaction import BlockHead
 VERSION = 1
 SUFFIX = ".frag"
 _MAGIC = b"hubFRAG\n"
-_HEADER_BYTES = 16
+HEADER_BYTES = 16
 _LENGTHS_BYTES = 8
 _TRAILER_BYTES = 24
 _INDEX_BYTES = 64 << 10
@@ -68,13 +68,18 @@ class Fragment(msgspec.Struct, frozen=True, array_like=True):
     index: list[tuple[int, int, int, int]]
     """Sequence, byte, offset, running time: one entry for 64 KiB."""
 
+    @property
+    def key(self) -> str:
+        """What control.db lists it by."""
+        return f"{self.collection}/{self.name}"
+
     def path(self, directory: Path) -> Path:
         return directory / collection_id(self.collection) / self.name
 
     def start_for(self, seq: int) -> int:
         """The byte from which a reader has to read for frame `seq`."""
         found = bisect_right(self.index, seq - 1, key=lambda entry: entry[0]) - 1
-        return self.index[found][1] if found >= 0 else _HEADER_BYTES
+        return self.index[found][1] if found >= 0 else HEADER_BYTES
 
 
 def collection_id(collection: str) -> str:
@@ -132,7 +137,7 @@ class FragmentWriter:
             index=[],
         )
         self._waiting = [_MAGIC + VERSION.to_bytes(8, "little")]
-        self._held = self._pos = _HEADER_BYTES
+        self._held = self._pos = HEADER_BYTES
         self._written = 0
         self._records = self._raw_bytes = 0
         self._first: Piece | None = None
@@ -207,9 +212,9 @@ def read_fragment(fs: FS, path: Path) -> Fragment:
     try:
         size = fs.size(fd)
         trailer = fs.pread(fd, _TRAILER_BYTES, max(0, size - _TRAILER_BYTES))
-        start = fs.pread(fd, _HEADER_BYTES, 0)
+        start = fs.pread(fd, HEADER_BYTES, 0)
         length = int.from_bytes(trailer[:8], "little")
-        if start[:8] != _MAGIC or trailer[16:] != _MAGIC or length > size - _HEADER_BYTES - _TRAILER_BYTES:
+        if start[:8] != _MAGIC or trailer[16:] != _MAGIC or length > size - HEADER_BYTES - _TRAILER_BYTES:
             raise Corrupt(f"{path}: is cut off or no fragment")
         if int.from_bytes(start[8:], "little") != VERSION:
             raise FatalError(f"{path}: a later version; use the newer hub that wrote it")
@@ -225,6 +230,23 @@ def read_fragment(fs: FS, path: Path) -> Fragment:
     if made.name != path.name:
         raise Corrupt(f"{path}: says it is {made.name}; the file was renamed or copied")
     return msgspec.structs.replace(made, size=size)
+
+
+def piece_at(fs: FS, fd: int, pos: int, end: int) -> tuple[Piece, bytes, int] | None:
+    """The block at a byte and where the next one begins, or None when there is none that is whole but for its body."""
+    lengths = fs.pread(fd, _LENGTHS_BYTES, pos)
+    head_len = int.from_bytes(lengths[:4], "little")
+    if not 0 < head_len <= min(_HEAD_BYTES_MAX, end - pos):
+        return None
+    head = fs.pread(fd, head_len, pos + _LENGTHS_BYTES)
+    if crc_of(head) != int.from_bytes(lengths[4:], "little"):
+        return None
+    try:
+        piece = _piece_decoder.decode(head)
+    except (msgspec.MsgspecError, ValueError):
+        return None
+    start = pos + _LENGTHS_BYTES + head_len
+    return piece, fs.pread(fd, piece.block.stored_len, start), start + piece.block.stored_len
 
 
 _piece_decoder = msgspec.msgpack.Decoder(Piece)

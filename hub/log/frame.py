@@ -32,6 +32,7 @@ _SEGMENT = struct.Struct("<8sHHIIIQQQq16s")
 _FRAME = struct.Struct("<4sHHIIQQqQQIII")
 _WHOLE_FRAME = struct.Struct("<4sHHIIQQqQQIIII")
 _CRC = struct.Struct("<I")
+_RESERVED_AT = FRAME_HEADER_BYTES - 8
 assert _FRAME.size == FRAME_HEADER_BYTES - 4
 
 
@@ -153,6 +154,40 @@ def pack_frame_header(
     )
     crc = crc_of(body)
     return body + _CRC.pack(crc), crc
+
+
+def pack_frame_header_of_crc(
+    kind: int,
+    salt: int,
+    segno: int,
+    seq: int,
+    epoch: int,
+    ts_us: int,
+    durable_seq: int,
+    length: int,
+    payload_crc: int,
+    prev_crc: int,
+    crc: int,
+) -> bytes:
+    """72 bytes whose checksum is `crc`, by choice of their four reserved ones: for a frame that `repair` puts in the
+    place of lost ones, so that what is chained to those stays as it is."""
+    packed, zero = pack_frame_header(
+        kind, salt, segno, seq, epoch, ts_us, durable_seq, length, payload_crc, prev_crc
+    )
+    start = packed[:_RESERVED_AT]
+    # A checksum of a bit is the one of zeros, changed by what that bit changes: linear equations over bits.
+    by_top_bit: dict[int, tuple[int, int]] = {}
+    for bit in range(32):
+        change, made_of = crc_of(start + (1 << bit).to_bytes(4, "little")) ^ zero, 1 << bit
+        while change and change.bit_length() in by_top_bit:
+            other = by_top_bit[change.bit_length()]
+            change, made_of = change ^ other[0], made_of ^ other[1]
+        by_top_bit[change.bit_length()] = change, made_of
+    reserved, missing = 0, crc ^ zero
+    while missing:
+        change, made_of = by_top_bit[missing.bit_length()]
+        reserved, missing = reserved ^ made_of, missing ^ change
+    return start + reserved.to_bytes(4, "little") + _CRC.pack(crc)
 
 
 def unpack_frame_header(data: bytes, offset: int) -> FrameHeader | None:

@@ -18,7 +18,7 @@ from hub.errors import Corrupt
 from hub.log.fragment import SUFFIX, Fragment, Piece, parse_name, read_fragment, read_pieces
 from hub.log.fs import FS
 from hub.log.replay import Gap
-from hub.log.transaction import Committed, Encoding, Item, decode_block
+from hub.log.transaction import Committed, Encoding, Item, Lost, decode_block
 from hub.record import Place
 
 if TYPE_CHECKING:
@@ -57,13 +57,13 @@ class History:
         if lost:
             raise Corrupt(f"{self.directory}: fragment {lost[0]} is registered in control.db but missing")
         if self._control is not None:
-            names = {_key(f) for f in keep}
+            names = {f.key for f in keep}
             for fragment, path in present:
-                if _key(fragment) not in names:
+                if fragment.key not in names:
                     self.fs.unlink(path)
-            strangers = [f for f in keep if _key(f) not in registered]
+            strangers = [f for f in keep if f.key not in registered]
             if strangers:
-                self._control.swap_fragments_now(self.journal, add=_entries(strangers), remove=())
+                self._control.swap_fragments_now(self.journal, add=entries(strangers), remove=())
         by_collection: dict[str, list[Fragment]] = {}
         for fragment in sorted(keep, key=lambda f: f.first_seq):
             by_collection.setdefault(fragment.collection, []).append(fragment)
@@ -109,14 +109,14 @@ class History:
         """
         assert self._control is not None, "opened for reading only"
         self._control.swap_fragments_now(
-            self.journal, add=_entries(add), remove=[_key(f) for f in remove], trims=trims
+            self.journal, add=entries(add), remove=[f.key for f in remove], trims=trims
         )
         # First: a reader must not take the absence of what is let go for the absence of records.
         self.trims |= trims
-        gone = {_key(f) for f in remove}
+        gone = {f.key for f in remove}
         changed = {f.collection for f in (*add, *remove)}
         for name in changed:
-            kept = [f for f in self.of(name) if _key(f) not in gone]
+            kept = [f for f in self.of(name) if f.key not in gone]
             kept += [f for f in add if f.collection == name]
             self._fragments[name] = tuple(sorted(kept, key=lambda f: f.first_seq))
             if not kept:
@@ -191,16 +191,21 @@ class History:
 
 def _as_committed(group: Iterable[tuple[Piece, bytes, Path]]) -> Iterator[Committed]:
     items: list[Item] = []
+    lost: list[Lost] = []
     held = 0
     piece: Piece | None = None
     for piece, body, path in group:
         if held > PIECE_BYTES:
             yield Committed(Place(piece.epoch, piece.seq), piece.task, piece.ts_us, items, complete=False)
             items, held = [], 0
-        items.append(decode_block(piece.block, body, f"{path}: frame {piece.seq}"))
+        item = decode_block(piece.block, body, f"{path}: frame {piece.seq}")
+        if isinstance(item, Lost):
+            lost.append(item)
+            continue
+        items.append(item)
         held += piece.block.raw_len
     assert piece is not None
-    yield Committed(Place(piece.epoch, piece.seq), piece.task, piece.ts_us, items)
+    yield Committed(Place(piece.epoch, piece.seq), piece.task, piece.ts_us, items, lost=lost)
 
 
 def settled(
@@ -215,11 +220,11 @@ def settled(
     in a segment are made again, what retention let go stays gone; otherwise of files that cover the same frames the latest generation counts: it was
     whole before it got its name.
     """
-    keep = [f for f in present if _key(f) in registered]
-    known = {_key(f) for f in keep}
+    keep = [f for f in present if f.key in registered]
+    known = {f.key for f in keep}
     missing = [key for key in registered if key not in known]
     for fragment in sorted(present, key=lambda f: -f.generation):
-        if _key(fragment) in known or fragment.last_seq >= oldest_seq:
+        if fragment.key in known or fragment.last_seq >= oldest_seq:
             continue
         if fragment.newest_seq <= trims.get(fragment.collection, 0):
             continue
@@ -236,9 +241,5 @@ def _overlap(one: Fragment, other: Fragment) -> bool:
     )
 
 
-def _key(fragment: Fragment) -> str:
-    return f"{fragment.collection}/{fragment.name}"
-
-
-def _entries(fragments: Sequence[Fragment]) -> list[tuple[str, str, bytes]]:
-    return [(_key(f), f.collection, msgspec.msgpack.encode(f)) for f in fragments]
+def entries(fragments: Sequence[Fragment]) -> list[tuple[str, str, bytes]]:
+    return [(f.key, f.collection, msgspec.msgpack.encode(f)) for f in fragments]

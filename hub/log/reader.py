@@ -6,6 +6,7 @@ never passes the log's durable end, and it never skips: a cursor the log cannot 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -20,6 +21,9 @@ from hub.record import Batch, Cursor, Place
 
 if TYPE_CHECKING:
     from hub.log.replay import Readable
+
+
+logger = logging.getLogger("hub.log")
 
 
 class LostData(LogError):
@@ -109,6 +113,16 @@ class Reader:
             self._disk.close()  # type: ignore[attr-defined]
 
     def _hand_out(self, found: list[Committed]) -> Sequence[Committed]:
+        for committed in found:
+            for lost in committed.lost:
+                logger.warning(
+                    "reader %r passes the place of %d records of %r that are lost (frame %d, see `hub log repair`); "
+                    "backfill what it feeds",
+                    self.name,
+                    lost.count,
+                    lost.collection,
+                    committed.place.seq,
+                )
         self.outstanding_bytes += sum([c.size for c in found])
         return found
 

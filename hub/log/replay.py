@@ -18,6 +18,7 @@ from hub.log.transaction import (
     PartRef,
     decode_head,
     decode_items,
+    parted,
 )
 from hub.record import Place
 
@@ -129,13 +130,13 @@ def pieces(log: Readable, frame: Read, wanted: Callable[[str], bool]) -> Iterato
         for part in head.parts:
             payload_of, where = read_part(log, part)
             part_head, part_start = decode_head(payload_of, where)
-            items = decode_items(payload_of, part_head, part_start, wanted, where)
+            items, lost = parted(decode_items(payload_of, part_head, part_start, wanted, where))
             if items:
                 shown = True
                 yield Committed(place, head.task, header.ts_us, items, complete=False)
-    items = decode_items(payload, head, start, wanted, frame.where)
-    if items or shown:
-        yield Committed(place, head.task, header.ts_us, items)
+    items, lost = parted(decode_items(payload, head, start, wanted, frame.where))
+    if items or lost or shown:
+        yield Committed(place, head.task, header.ts_us, items, lost=lost)
 
 
 def read_part(log: Readable, part: PartRef) -> tuple[bytes, str]:

@@ -160,7 +160,7 @@ def _newest_by_key(
     newest: dict[bytes, int] = {}
     truncated = -1
     for piece, body in pieces:
-        if piece.block.encoding == Encoding.SCHEMA:
+        if piece.block.encoding != Encoding.NDJSON:
             continue
         batch = _batch(piece, body)
         for row, offset in enumerate(offsets_of(piece)):
@@ -186,7 +186,7 @@ def _compacted(
 ) -> Iterator[tuple[Piece, bytes]]:
     kept_offsets, truncated = newest
     for piece, body in pieces:
-        if piece.block.encoding == Encoding.SCHEMA:
+        if piece.block.encoding != Encoding.NDJSON:
             yield piece, body
             continue
         batch = _batch(piece, body)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from enum import IntEnum
 
 import msgspec
@@ -57,11 +57,18 @@ class Transaction(msgspec.Struct, frozen=True, gc=False):
     note: bytes | None = None
 
 
+class Lost(msgspec.Struct, frozen=True, gc=False):
+    """Stands where `repair` found records of a collection lost. Readers are told, and get none of it."""
+
+    collection: str
+    count: int
+
+
 class Committed(msgspec.Struct, frozen=True, gc=False):
     """One durable transaction, as a reader gets it, or a piece of one.
 
     A large transaction comes in several pieces of the same place; only the last has `complete` set. Commit
-    nowhere else.
+    nowhere else. `lost` are records that stood here and are gone.
     """
 
     place: Place
@@ -69,6 +76,7 @@ class Committed(msgspec.Struct, frozen=True, gc=False):
     ts_us: int
     items: Sequence[Item]
     complete: bool = True
+    lost: Sequence[Lost] = ()
 
     @property
     def size(self) -> int:
@@ -81,6 +89,8 @@ class Encoding(IntEnum):
     NDJSON = 0
     ARROW = 1
     SCHEMA = 2
+    LOST = 3
+    """Nothing: so many records stood here, and `repair` found them lost."""
 
 
 class Codec(IntEnum):
@@ -288,9 +298,9 @@ def decode_head(payload: bytes | memoryview, where: str) -> tuple[Head, int]:
 
 def decode_items(
     payload: bytes, head: Head, start: int, wanted: Callable[[str], bool], where: str
-) -> list[Item]:
+) -> list[Item | Lost]:
     """The batches and schemas of a payload whose collection is wanted."""
-    items: list[Item] = []
+    items: list[Item | Lost] = []
     at = start
     for block in head.blocks:
         if wanted(block.collection):
@@ -299,13 +309,27 @@ def decode_items(
     return items
 
 
-def decode_block(block: BlockHead, body: bytes, where: str) -> Item:
+def lost_block(collection: str, count: int, raw_bytes: int, ts_us: int) -> BlockHead:
+    """The block that stands for lost records: they count on, so that offsets stay what they were."""
+    return BlockHead(collection, count, ts_us, ts_us, Encoding.LOST, Codec.RAW, raw_bytes, 0, 0, 0, 0, b"")
+
+
+def parted(items: Iterable[Item | Lost]) -> tuple[list[Item], list[Lost]]:
+    """What is there, and what is lost."""
+    found = list(items)
+    lost = [item for item in found if isinstance(item, Lost)]
+    return [item for item in found if not isinstance(item, Lost)], lost
+
+
+def decode_block(block: BlockHead, body: bytes, where: str) -> Item | Lost:
     """One block's batch or schema. Checks the body against the head; never inflates beyond what it states."""
     where = f"{where}, collection {block.collection!r}"
     if len(body) != block.stored_len or crc_of(body) != block.crc:
         raise Corrupt(f"{where}: checksum of a block does not match")
     if block.encoding == Encoding.SCHEMA:
         return Schema(block.collection, body)
+    if block.encoding == Encoding.LOST:
+        return Lost(block.collection, block.count)
     if block.encoding != Encoding.NDJSON:
         raise FatalError(f"{where}: encoding {block.encoding} is not known; use the newer hub that wrote it")
     if block.codec == Codec.ZSTD:

@@ -1,44 +1,41 @@
-"""Looking for damage in a journal nobody writes, and mending it on request.
+"""Looking for damage in a journal and its fragments: everything is read, and what cannot be is named.
 
-`verify` reads everything and names what cannot be read. `repair` first copies every file it is about to change,
-then replaces frames that are lost by empty ones of the same length and sequence, so that everything else keeps
-its place; the records in them are gone, and it says which.
+The hard thing is to go on behind the first damage: a frame is known again by its magic, its own checksum, and the salt
+of its segment, also where the segment's header is gone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 from google_crc32c import value as crc_of
 
 from hub.errors import Corrupt, HubError
-from hub.log.fragment import read_pieces
+from hub.log.fragment import Fragment, parse_name, read_fragment, read_pieces
 from hub.log.frame import (
+    FORMAT_VERSION,
     FRAME_HEADER_BYTES,
     FRAME_MAGIC,
     SEGMENT_HEADER_BYTES,
     FrameHeader,
     Kind,
     SegmentHeader,
-    pack_frame_header,
-    pack_segment_header,
     unpack_frame_header,
 )
-from hub.log.fs import FS, write_all
-from hub.log.history import History
-from hub.log.journal import State
-from hub.log.recovery import load_segments, read_newest
+from hub.log.fs import FS
+from hub.log.recovery import load_segments
 from hub.log.segment import (
     READ_BYTES,
     SUFFIX,
     Found,
-    Segment,
     read_header,
+    read_seal,
+    read_summary,
     rest_is,
     scan,
-    seal_payload,
+    segment_name,
 )
 from hub.log.transaction import decode_block, decode_head
 
@@ -73,49 +70,80 @@ class Checked(msgspec.Struct):
     damage: list[Damage] = []
 
 
-def verify(fs: FS, path: Path, journal: str) -> Checked:
-    """Read every byte of a journal and of its fragments. Raises nothing for damage: it is in the answer."""
+def verify(fs: FS, path: Path, journal: str, registered: Mapping[str, Fragment] | None = None) -> Checked:
+    """Read every byte of a journal and of its fragments. Raises nothing for damage: it is in the answer.
+
+    `registered` are the fragments that control.db lists, by key.
+    """
+    registered = registered or {}
     checked = Checked(damage=[])
     directory = path / "journal" / journal
-    names = sorted(name for name in fs.listdir(directory) if name.endswith(SUFFIX))
+    names = segment_names(fs, directory)
     for index, name in enumerate(names):
         checked.segments += 1
         checked.damage += _segment(fs, directory / name, index == len(names) - 1, checked)
+    for segno in missing_between(names):
+        missing = directory / segment_name(segno)
+        checked.damage.append(Damage(str(missing), 0, 0, None, None, "is missing"))
     if not checked.damage:
         try:
             load_segments(fs, directory, names)
         except HubError as error:
             checked.damage.append(Damage(str(directory), 0, 0, None, None, str(error)))
-    history = History(fs, path / "fragments" / journal, journal, None)
-    try:
-        history.load(1 << 62)
-    except HubError as error:
-        checked.damage.append(Damage(str(history.directory), 0, 0, None, None, str(error)))
-    for collection in history.collections():
-        for fragment in history.of(collection):
+    checked.damage += _fragments(fs, path / "fragments" / journal, registered, checked)
+    return checked
+
+
+def _fragments(
+    fs: FS, directory: Path, registered: Mapping[str, Fragment], checked: Checked
+) -> Iterator[Damage]:
+    """What is wrong with the fragments on disk, and which of the registered ones are not there."""
+    seen: set[str] = set()
+    for folder in sorted(fs.listdir(directory)) if directory.exists() else ():
+        for name in sorted(fs.listdir(directory / folder)):
+            if parse_name(name) is None:
+                continue
             checked.fragments += 1
-            where = str(fragment.path(history.directory))
+            path = directory / folder / name
+            first_seq, last_seq, _ = parse_name(name) or (0, 0, 0)
             try:
-                for piece, body in read_pieces(fs, history.directory, fragment, 0):
-                    decode_block(piece.block, body, f"{where}: frame {piece.seq}")
+                fragment = read_fragment(fs, path)
+                seen.add(fragment.key)
+                for piece, body in read_pieces(fs, directory, fragment, 0):
+                    decode_block(piece.block, body, f"{path}: frame {piece.seq}")
                     checked.blocks += 1
             except HubError as error:
-                checked.damage.append(
-                    Damage(where, 0, fragment.size, fragment.first_seq, fragment.last_seq, str(error))
-                )
-    return checked
+                seen |= {key for key, entry in registered.items() if entry.path(directory) == path}
+                yield Damage(str(path), 0, path.stat().st_size, first_seq, last_seq, str(error))
+    for key, entry in registered.items():
+        if key not in seen:
+            where = str(entry.path(directory))
+            yield Damage(where, 0, entry.size, entry.first_seq, entry.last_seq, "is missing")
+
+
+def segment_names(fs: FS, directory: Path) -> list[str]:
+    """The segments of a journal, oldest first; none where it has no directory."""
+    if not directory.exists():
+        return []
+    return sorted(name for name in fs.listdir(directory) if name.endswith(SUFFIX))
+
+
+def missing_between(names: Sequence[str]) -> list[int]:
+    """The numbers of the segments that have to be between these."""
+    segnos = {int(name.removesuffix(SUFFIX)) for name in names}
+    return [n for n in range(min(segnos, default=0), max(segnos, default=0)) if n not in segnos]
 
 
 def _segment(fs: FS, path: Path, newest: bool, checked: Checked) -> Iterator[Damage]:
     fd = fs.open(path, write=False)
     try:
-        try:
-            header = read_header(fs, fd, path)
-        except HubError as error:
-            yield Damage(str(path), 0, SEGMENT_HEADER_BYTES, None, None, str(error))
-            return
-        pos, seq, prev_crc = SEGMENT_HEADER_BYTES, header.base_seq, header.prev_crc
         size = fs.size(fd)
+        header, wrong = known_header(fs, fd, path)
+        if wrong:
+            yield Damage(str(path), 0, min(size, SEGMENT_HEADER_BYTES), None, None, wrong)
+        if header is None:
+            return
+        pos, seq, prev_crc = SEGMENT_HEADER_BYTES, header.base_seq, header.prev_crc if not wrong else None
         while True:
             kind = None
             for found in scan(fs, fd, header, pos=pos, seq=seq, prev_crc=prev_crc):
@@ -124,13 +152,12 @@ def _segment(fs: FS, path: Path, newest: bool, checked: Checked) -> Iterator[Dam
                 pos, seq, kind = _after(found), found.header.seq + 1, found.header.kind
             if kind == Kind.SEAL:
                 return
-            later = _next_intact(fs, fd, header, pos, seq)
+            later = next_intact(fs, fd, header, pos, seq)
             if later is None:
                 yield from _end(fs, fd, path, header, pos, seq, size, newest, checked)
                 return
             yield Damage(str(path), pos, later[0], seq, later[1].seq - 1, "damaged")
-            (pos, after), prev_crc = later, None  # type: ignore[assignment]
-            seq = after.seq
+            pos, seq, prev_crc = later[0], later[1].seq, None
     finally:
         fs.close(fd)
 
@@ -172,10 +199,36 @@ def _end(
         checked.torn_bytes += size - pos
 
 
-def _next_intact(
-    fs: FS, fd: int, header: SegmentHeader, pos: int, seq: int
-) -> tuple[int, FrameHeader] | None:
-    """The next frame of this segment after damaged bytes, whole by both its checksums."""
+def known_header(fs: FS, fd: int, path: Path) -> tuple[SegmentHeader | None, str]:
+    """The header of a segment, and what is wrong with it: then it is told from the first frame that is whole, as
+    far as that knows it. None when nothing in the file is of the segment of its name."""
+    try:
+        return read_header(fs, fd, path), ""
+    except Corrupt as error:
+        wrong = str(error)
+    segno, size = int(path.name.removesuffix(SUFFIX)), fs.size(fd)
+    guess = SegmentHeader(FORMAT_VERSION, segno, 0, 0, 0, 0, size, 0, b"")
+    found = next_intact(fs, fd, guess, 0, -1)
+    if found is None:
+        return None, wrong
+    pos, first = found
+    told = guess._replace(
+        salt=first.salt,
+        base_seq=first.seq,
+        epoch=first.epoch,
+        prev_crc=first.prev_crc,
+        created_us=first.ts_us,
+    )
+    if pos > SEGMENT_HEADER_BYTES:
+        # What is before the first whole frame is counted by the seal's index; or it was at least one.
+        seal = read_seal(fs, fd, told, str(path))
+        index = read_summary(seal.payload, str(path)).index if seal is not None else []
+        told = told._replace(base_seq=index[0][0] if index else max(1, first.seq - 1))
+    return told, wrong
+
+
+def next_intact(fs: FS, fd: int, header: SegmentHeader, pos: int, seq: int) -> tuple[int, FrameHeader] | None:
+    """The next frame of this segment after damaged bytes, whole by both its checksums. Salt 0 stands for any."""
     size = fs.size(fd)
     while pos < size:
         data = fs.pread(fd, READ_BYTES + FRAME_HEADER_BYTES - 1, pos)
@@ -184,7 +237,8 @@ def _next_intact(
             found = unpack_frame_header(data, at)
             if (
                 found is not None
-                and (found.salt, found.segno) == (header.salt, header.segno)
+                and found.segno == header.segno
+                and header.salt in (0, found.salt)
                 and found.seq > seq
             ):
                 payload = fs.pread(fd, found.length, pos + at + FRAME_HEADER_BYTES)
@@ -193,161 +247,6 @@ def _next_intact(
             at = data.find(FRAME_MAGIC, at + 1)
         pos += READ_BYTES
     return None
-
-
-def repair(fs: FS, path: Path, journal: str) -> list[str]:
-    """Mend a journal that `verify` finds damaged; nobody may be writing it. Says what it did and what is lost.
-
-    Raises Corrupt, with nothing changed, for damage it cannot mend: a segment that is missing, or whose header or
-    first frame are gone.
-    """
-    directory = path / "journal" / journal
-    names = sorted(name for name in fs.listdir(directory) if name.endswith(SUFFIX))
-    checked = Checked(damage=[])
-    damage = [
-        d
-        for i, name in enumerate(names)
-        for d in _segment(fs, directory / name, i == len(names) - 1, checked)
-    ]
-    if not damage:
-        return []
-    for found in damage:
-        if found.first_seq is None or found.pos <= SEGMENT_HEADER_BYTES:
-            raise Corrupt(
-                f"{found}. This cannot be mended in place: put the file back from a backup, or move it and all "
-                "older segments away; readers that stand before it then have to start again"
-            )
-    first = min(names.index(Path(d.file).name) for d in damage)
-    said: list[str] = []
-    broken = directory / "broken"
-    fs.mkdir(broken)
-    for name in names[first:]:
-        _copy(fs, directory / name, broken / f"{name}.broken")
-    fs.sync_dir(broken)
-    said.append(f"copied {len(names) - first} segments to {broken}")
-    prev_crc: int | None = None
-    for index, name in enumerate(names[first:], first):
-        mine = [d for d in damage if Path(d.file).name == name]
-        upto = _base_seq(fs, directory / names[index + 1]) - 1 if index + 1 < len(names) else None
-        prev_crc = _rewrite(fs, directory / name, mine, prev_crc, upto)
-    fs.sync_dir(directory)
-    return said + [str(d) for d in damage]
-
-
-def _rewrite(fs: FS, path: Path, damage: Sequence[Damage], prev_crc: int | None, upto: int | None) -> int:
-    """Write a segment again with its lost frames empty, chained to `prev_crc`, sealed, with `upto` for its last frame
-    (None: it is the newest). Returns the checksum of its last header."""
-    fd = fs.open(path, write=False)
-    staged = path.with_name(path.name + ".tmp")
-    out = fs.open(staged, create=True)
-    try:
-        header = read_header(fs, fd, path)
-        if prev_crc is not None:
-            header = header._replace(prev_crc=prev_crc)
-        write_all(fs, out, [pack_segment_header(header)], 0)
-        crc = header.prev_crc
-        pos = SEGMENT_HEADER_BYTES
-        last: FrameHeader | None = None
-        for kind, seq, ts_us, durable_seq, payload, at in _mended(fs, fd, path, header, damage):
-            assert at == pos
-            packed, crc = pack_frame_header(
-                kind,
-                header.salt,
-                header.segno,
-                seq,
-                header.epoch,
-                ts_us,
-                durable_seq,
-                len(payload),
-                crc_of(payload),
-                crc,
-            )
-            pos += write_all(fs, out, [packed, payload], pos)
-            last = unpack_frame_header(packed, 0)
-        assert last is not None
-        if last.kind != Kind.SEAL:
-            crc = _seal(fs, out, path, header, upto)
-        fs.fsync(out)
-    finally:
-        fs.close(fd)
-        fs.close(out)
-    fs.rename(staged, path)
-    return crc
-
-
-def _mended(
-    fs: FS, fd: int, path: Path, header: SegmentHeader, damage: Sequence[Damage]
-) -> Iterator[tuple[int, int, int, int, bytes, int]]:
-    """Kind, sequence, time, attested sequence, payload and place of each frame, lost ones as empty marks."""
-    pos, seq, prev_crc, ts_us = SEGMENT_HEADER_BYTES, header.base_seq, None, header.created_us
-    for stretch in [*damage, None]:
-        for found in scan(fs, fd, header, pos=pos, seq=seq, prev_crc=prev_crc):
-            ts_us = found.header.ts_us
-            yield (
-                found.header.kind,
-                found.header.seq,
-                ts_us,
-                found.header.durable_seq,
-                found.payload,
-                found.pos,
-            )
-            pos, seq = _after(found), found.header.seq + 1
-        if stretch is None or stretch.last_seq is None:
-            return
-        while seq <= stretch.last_seq:
-            rest = stretch.end - pos - FRAME_HEADER_BYTES if seq == stretch.last_seq else 0
-            yield Kind.MARK, seq, ts_us, seq - 1, bytes(rest), pos
-            pos += FRAME_HEADER_BYTES + rest
-            seq += 1
-
-
-def _seal(fs: FS, out: int, path: Path, header: SegmentHeader, upto: int | None) -> int:
-    """End a segment whose SEAL is lost, at frame `upto` if it is known: with empty frames up to there, and a SEAL."""
-    segment = Segment(path, header, 0)
-    last, _, _ = read_newest(fs, out, segment, State())
-    seq, ts_us, crc, pos = last.header.seq, last.header.ts_us, last.header.crc, segment.end
-
-    def put(kind: int, payload: bytes) -> None:
-        nonlocal seq, crc, pos
-        seq += 1
-        packed, crc = pack_frame_header(
-            kind,
-            header.salt,
-            header.segno,
-            seq,
-            header.epoch,
-            ts_us,
-            seq - 1,
-            len(payload),
-            crc_of(payload),
-            crc,
-        )
-        pos += write_all(fs, out, [packed, payload], pos)
-
-    while upto is not None and seq < upto - 1:
-        put(Kind.MARK, b"")
-    put(Kind.SEAL, seal_payload(segment.summary()))
-    return crc
-
-
-def _base_seq(fs: FS, path: Path) -> int:
-    fd = fs.open(path, write=False)
-    try:
-        return read_header(fs, fd, path).base_seq
-    finally:
-        fs.close(fd)
-
-
-def _copy(fs: FS, source: Path, target: Path) -> None:
-    fd, out = fs.open(source, write=False), fs.open(target, create=True)
-    try:
-        pos = 0
-        while data := fs.pread(fd, READ_BYTES, pos):
-            pos += write_all(fs, out, [data], pos)
-        fs.fsync(out)
-    finally:
-        fs.close(fd)
-        fs.close(out)
 
 
 def _after(found: Found) -> int:
