@@ -52,6 +52,8 @@ class MemoryOutlet(Generic[PositionT]):
         self.durable: PositionT | None = resume
         self.note = note
         self.full = False
+        self.keeps_records = True
+        """False lets records go once they were shown to `on_send`: for more of them than fit in memory."""
         self.frames: list[Frame] = []
         self.synced = 0
         self.gauges: dict[str, float] = {}
@@ -75,7 +77,8 @@ class MemoryOutlet(Generic[PositionT]):
     ) -> None:
         self.on_send(batches, position)
         await self._gate.wait()
-        self._part.extend(batches)
+        if self.keeps_records:
+            self._part.extend(batches)
         if position is not None:
             stored = self._position_type.decode(position.encode())
             self.frames.append(Frame(tuple(self._part), stored, note))

@@ -78,12 +78,21 @@ class PostgresCapture(Capture[PostgresPosition], frozen=True, kw_only=True):
         str | None, Meta(description="Name of the replication slot; `hub_` and the task's name by default.")
     ] = None
     snapshot: Annotated[
-        Literal["initial", "never", "only", "always"],
+        Literal["initial", "when_needed", "never", "only", "always"],
         Meta(
-            description="`initial` reads the rows of each table once; `never` takes only changes; `only` reads the "
+            description="`initial` reads the rows of each table once; `when_needed` does, and again when the changes "
+            "since the position are lost (`on_gap` is `resnapshot` then); `never` takes only changes; `only` reads the "
             "rows and ends; `always` reads them at every start."
         ),
     ] = "initial"
+    consistent_snapshot: Annotated[
+        bool,
+        Meta(
+            description="Read all tables as they were at one moment. Costs: one transaction stays open until all are "
+            "read, so the server can neither vacuum nor let tables be altered nor forget WAL, changes wait "
+            "meanwhile, and a restart begins anew."
+        ),
+    ] = False
     on_gap: Annotated[
         Literal["stop", "resnapshot"],
         Meta(
@@ -139,6 +148,15 @@ class PostgresCapture(Capture[PostgresPosition], frozen=True, kw_only=True):
     chunk: Annotated[Size, Meta(description="The most that one chunk of a snapshot holds.")] = Size(
         8 * 1024 * 1024
     )
+    workers: Annotated[
+        int,
+        Meta(
+            description="So many processes read a large table at once, each a range of its keys, all under one "
+            "snapshot. Worth it where hub has cores to spare.",
+            ge=1,
+            le=64,
+        ),
+    ] = 1
     batch: Annotated[
         Size, Meta(description="A transaction larger than this is handed to the log in pieces.")
     ] = Size(4 * 1024 * 1024)
@@ -169,6 +187,11 @@ class PostgresCapture(Capture[PostgresPosition], frozen=True, kw_only=True):
                     ("tables", index),
                     f"columns and where belong to the publication; state them in {self.publication!r}",
                 )
+        if self.snapshot == "never" and self.on_gap == "resnapshot":
+            yield (
+                ("on_gap",),
+                "snapshot: never reads no rows, so that a gap can only be an end: expected stop",
+            )
         if self.status_interval < 1:
             yield ("status_interval",), "expected at least 1s"
         if self.chunk < 64 * 1024:

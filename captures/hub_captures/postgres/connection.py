@@ -93,7 +93,8 @@ class Server:
                 # Closing sends one message and waits for nothing.
                 await connection.close()
 
-    async def _connect(self, replication: bool) -> Connection:
+    async def parameters(self, *, replication: bool = False) -> dict[str, Any]:
+        """What a session is opened with, the password included."""
         settings = _SETTINGS | (_WALSENDER_SETTINGS if replication else {})
         given = str(self._parameters.get("options") or "")
         options = " ".join([given, *(f"-c {name}={value}" for name, value in settings.items())])
@@ -109,6 +110,10 @@ class Server:
             parameters["password"] = await self._password()
         if replication:
             parameters["replication"] = "database"
+        return parameters
+
+    async def _connect(self, replication: bool) -> Connection:
+        parameters = await self.parameters(replication=replication)
         with mapped(f"cannot connect to {self.name}"):
             return await psycopg.AsyncConnection.connect(
                 **parameters, autocommit=True, prepare_threshold=None

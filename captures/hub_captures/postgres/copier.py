@@ -7,8 +7,10 @@ under one snapshot, so that a database of ten thousand of them is not ten thousa
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from typing import NamedTuple
 
 from hub.capture import Outlet
 from hub.record import Batch
@@ -20,6 +22,7 @@ from hub_captures.postgres.feed import Feed
 from hub_captures.postgres.keys import has_plain_order, sort_key
 from hub_captures.postgres.layout import Layout
 from hub_captures.postgres.position import Chunk, PostgresPosition
+from hub_captures.postgres.ranges import Ranges
 from hub_captures.postgres.snapshot import (
     ChunkQuery,
     Moment,
@@ -28,6 +31,8 @@ from hub_captures.postgres.snapshot import (
     Piece,
     as_locked,
     batches_of,
+    begin_state,
+    end_state,
     one_state,
     read_chunk,
     read_whole,
@@ -50,6 +55,13 @@ DEFER_MAX_S = 60.0
 LayoutsOf = Callable[[Sequence[Table]], Awaitable[list[Layout]]]
 
 
+class _Held(NamedTuple):
+    """The snapshot under which all tables are read (`consistent_snapshot`), and how they look in it."""
+
+    moment: Moment
+    tables: Mapping[int, Table]
+
+
 class Copier:
     """Reads chunks over a connection of its own."""
 
@@ -62,6 +74,7 @@ class Copier:
         feed: Feed,
         types: dict[int, PgType],
         layouts_of: LayoutsOf,
+        ranges: Ranges | None,
     ) -> None:
         self._capture = capture
         self._out = out
@@ -71,13 +84,25 @@ class Copier:
         self._feed = feed
         self._types = types
         self._layouts_of = layouts_of
+        self._ranges = ranges
+        self._held: _Held | None = None
+        self._hold_from = 0.0
         self._rows: dict[int, int] = {}
         self._singly = 0
         """So many turns read one table each, since one of several stood in the way of the others."""
 
     def next(self) -> list[tuple[int, Tracked]]:
         """The tables whose turn it is; none when there is nothing to do yet."""
+        if self._held is not None:
+            return [(oid, tracked) for oid, tracked in self._tables.unread() if oid in self._held.tables][:1]
+        if self._capture.consistent_snapshot:
+            return [] if time.monotonic() < self._hold_from else self._tables.unread()
         return self._tables.next_to_copy(1 if self._singly else TABLES_AT_ONCE, time.monotonic())
+
+    @property
+    def holds(self) -> bool:
+        """A snapshot is held for all tables, and the stream has to wait until they are read."""
+        return self._held is not None
 
     async def turn(
         self, chosen: Sequence[tuple[int, Tracked]], position: Callable[[], PostgresPosition]
@@ -90,7 +115,9 @@ class Copier:
             if tracked.table is None:
                 self._tables.forget(oid)
         try:
-            if there:
+            if there and self._capture.consistent_snapshot:
+                await self._step_held(there, position)
+            elif there:
                 await self._step(there, position)
         except NotYet as error:
             self._out.count("snapshot_chunk_retries")
@@ -108,6 +135,10 @@ class Copier:
 
     def _defer(self, chosen: Sequence[tuple[int, Tracked, Table]]) -> None:
         """Somebody has locked one of these tables: find out which, and leave it alone for a while."""
+        if self._capture.consistent_snapshot:
+            self._hold_from = time.monotonic() + DEFER_S
+            self._out.notice("the copy waits for a lock on one of the tables", tables=len(chosen))
+            return
         if len(chosen) > 1:
             self._singly = len(chosen)
             return
@@ -128,6 +159,34 @@ class Copier:
                 self._out.notice("table gone before it was copied", table=table.full_name)
                 self._tables.forget(oid)
 
+    async def _step_held(
+        self, chosen: Sequence[tuple[int, Tracked, Table]], position: Callable[[], PostgresPosition]
+    ) -> None:
+        """Hold one snapshot for all tables, unless it is held already, and read on in the first of them."""
+        if self._held is None:
+            tables = [table for _, _, table in chosen]
+            try:
+                moment = await begin_state(self._connection, tables, self._feed.undecided)
+                there = await as_locked(self._connection, self._publication, tables)
+            except (NotYet, Moved):
+                await end_state(self._connection)
+                raise
+            self._held = _Held(moment, {table.oid: table for table in there})
+            self._out.notice("one snapshot is held for all tables", tables=len(there))
+        await self._step(chosen[:1], position)
+        if not self.next():
+            self._held = None
+            await end_state(self._connection)
+
+    @contextlib.asynccontextmanager
+    async def _state(self, tables: Sequence[Table]) -> AsyncIterator[tuple[Moment, list[Table]]]:
+        """One state of the database to read tables in, and how they look there."""
+        if self._held is not None:
+            yield self._held.moment, [self._held.tables[table.oid] for table in tables]
+        else:
+            async with one_state(self._connection, tables, self._feed.undecided) as moment:
+                yield moment, await as_locked(self._connection, self._publication, tables)
+
     async def _step(
         self, chosen: Sequence[tuple[int, Tracked, Table]], position: Callable[[], PostgresPosition]
     ) -> None:
@@ -137,16 +196,15 @@ class Copier:
         read: list[tuple[int, Tracked, Piece]] = []
         batches: list[Batch] = []
         left: int = self._capture.chunk
-        async with one_state(self._connection, tables, self._feed.undecided) as moment:
-            there = await as_locked(self._connection, self._publication, tables)
+        async with self._state(tables) as (moment, there):
             layouts = await self._layouts_of(there)
             for (oid, tracked, _), table, layout in zip(chosen, there, layouts, strict=True):
                 if read and (left < self._capture.chunk // 4 or time.monotonic() - began > CHUNK_S):
                     break
-                piece, made = await self._read(oid, tracked, table, layout, moment, left)
+                piece, made = await self._read(oid, tracked, table, layout, moment, left, position)
                 read.append((oid, tracked, piece))
                 batches += made
-                left -= piece.rows.bytes
+                left -= piece.bytes
                 if piece.is_cut:
                     break
         for oid, tracked, piece in read:
@@ -154,7 +212,7 @@ class Copier:
             assert handover is not None
             tracked.table = piece.table
             handover.order(sort_key(piece.table, self._types))
-            handover.read(Chunk(piece.upper, moment.visibility, moment.fence), piece.rows_in_all)
+            handover.read(Chunk(piece.upper, moment.visibility, moment.fence), piece.rows_before + piece.rows)
             self._tables.began(oid)
         self._feed.undecided.clear()
         await self._out.send(batches, position(), self._tables.due_note())
@@ -165,7 +223,14 @@ class Copier:
             self._out.progress(piece.layout.schema.collection, done, total)
 
     async def _read(
-        self, oid: int, tracked: Tracked, table: Table, layout: Layout, moment: Moment, bytes_max: int
+        self,
+        oid: int,
+        tracked: Tracked,
+        table: Table,
+        layout: Layout,
+        moment: Moment,
+        bytes_max: int,
+        position: Callable[[], PostgresPosition],
     ) -> tuple[Piece, list[Batch]]:
         """One table's next rows, and the batches of them that are still to be sent."""
         handover = tracked.handover
@@ -177,7 +242,7 @@ class Copier:
             cursor=handover.cursor,
             where=state.where,
             rows_max=self._rows.get(oid, CHUNK_ROWS_FIRST),
-            bytes_max=bytes_max if has_order else self._capture.chunk,
+            bytes_max=bytes_max if has_order and not self.holds else self._capture.chunk,
             record_bytes_max=self._capture.max_record,
             may_omit=self._capture.on_oversized == "omit",
         )
@@ -186,20 +251,31 @@ class Copier:
 
         async def deliver(piece: Piece) -> None:
             nonlocal truncates, rows_before
-            await self._out.send(batches_of(piece, truncates=truncates), None)
+            if self.holds:
+                # Read anew after a restart whatever stands here, so that sinks need not wait for its end.
+                handover.begin()
+                self._tables.began(oid)
+            await self._out.send(batches_of(piece, truncates=truncates), position() if self.holds else None)
             truncates = False
-            rows_before += len(piece.rows.lines)
+            rows_before += piece.rows
             self._out.progress(piece.layout.schema.collection, rows_before, piece.table.rows_estimate)
 
-        if has_order:
+        if has_order and self._ranges is not None and (handover.cursor is not None or self.holds):
+            piece = await self._ranges.read(self._connection, wanted, layout, moment, self._types)
+            self._adapt(oid, piece, len(piece.reads) * wanted.rows_max, time.monotonic() - began)
+        elif has_order and not self.holds:
             piece = await read_chunk(self._connection, wanted, layout, moment)
+            self._adapt(oid, piece, wanted.rows_max, time.monotonic() - began)
         else:
             piece = await read_whole(self._connection, wanted, layout, moment, deliver)
-        self._adapt(oid, len(piece.rows.lines), wanted.rows_max, time.monotonic() - began)
         piece = piece._replace(rows_before=rows_before)
         return piece, batches_of(piece, truncates=truncates)
 
-    def _adapt(self, oid: int, rows: int, wanted: int, took_s: float) -> None:
-        if rows >= wanted:
+    def _adapt(self, oid: int, piece: Piece, wanted: int, took_s: float) -> None:
+        """How many rows to read next time, in one process: as many as take the time of a chunk, and not more than
+        fit into one."""
+        if piece.rows >= wanted:
+            rows = self._rows.get(oid, CHUNK_ROWS_FIRST)
             factor = min(4.0, max(0.25, CHUNK_S / max(took_s, 0.001)))
-            self._rows[oid] = int(min(CHUNK_ROWS_MAX, max(CHUNK_ROWS_MIN, wanted * factor)))
+            fitting = self._capture.chunk * piece.rows // max(1, piece.bytes)
+            self._rows[oid] = int(min(CHUNK_ROWS_MAX, fitting, max(CHUNK_ROWS_MIN, rows * factor)))

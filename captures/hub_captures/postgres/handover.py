@@ -114,6 +114,10 @@ class HandOver:
         chunk = self._chunks[ranges_before]
         return chunk.fence == 0 or not chunk.visibility.sees(xid)
 
+    def begin(self) -> None:
+        """Some rows have been sent, of which nothing can be told but that they are to be replaced."""
+        self.state = msgspec.structs.replace(self.state, began=True)
+
     def read(self, chunk: Chunk, rows: int) -> None:
         """A chunk has been read and sent."""
         self._chunks.append(chunk)

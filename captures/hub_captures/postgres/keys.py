@@ -86,6 +86,22 @@ def values_of(key: Key) -> str:
     return "(" + ", ".join([literal(value) for value in key]) + ")"
 
 
+def bounds_query(table: Table, cursor: Key | None, where: str, rows: int, count: int) -> str:
+    """SQL for up to `count` keys, each `rows` rows behind the one before, the first behind the cursor."""
+    key = ", ".join([quoted(name) for name in table.key])
+    conditions = [f"({condition})" for condition in (table.row_filter, where) if condition]
+    if cursor is not None:
+        conditions.append(f"{row_of(table.key)} > {values_of(cursor)}")
+    restricted = f"where {' and '.join(conditions)}" if conditions else ""
+    # Not a cast to text, which is another form than the output's for some types.
+    texts = ", ".join([f"format('%s', {quoted(name)})" for name in table.key])
+    return (
+        f"select {texts} from (select {key}, row_number() over (order by {key}) from "
+        f"(select {key} from {table.sql} {restricted} order by {key} limit {rows * count}) k) "
+        f"n where row_number % {rows} = 0 order by row_number"
+    )
+
+
 def rank_query(table: Table, key: Key, bounds: Sequence[Key]) -> str:
     """SQL that counts the bounds that lie before a key, in the order of the table's own columns.
 

@@ -30,6 +30,7 @@ from hub_captures.postgres.keys import rank_query, row_of, sort_key, values_of
 from hub_captures.postgres.layout import ColumnOf, Layout, layout
 from hub_captures.postgres.pgoutput import Relation, keepalive
 from hub_captures.postgres.position import Key, PostgresPosition, lsn_text
+from hub_captures.postgres.ranges import Ranges
 from hub_captures.postgres.server import drop_slot, publication_option
 from hub_captures.postgres.start import Prepared, prepare
 from hub_captures.postgres.tables import key_of
@@ -66,8 +67,13 @@ async def run(
         prepared = await prepare(capture, resume, out, query, wire)
         if prepared is None:
             return
+        ranges = Ranges(server, out.task, capture.workers) if capture.workers > 1 else None
         async with server.connected() as copying:
-            await Session(capture, out, query, copying, prepared).run(wire)
+            try:
+                await Session(capture, out, query, copying, ranges, prepared).run(wire)
+            finally:
+                if ranges is not None:
+                    ranges.close()
     if capture.snapshot == "only":
         async with server.connected() as query:
             await drop_slot(query, prepared.slot)
@@ -82,6 +88,7 @@ class Session:
         out: Outlet[PostgresPosition],
         query: Connection,
         copying: Connection,
+        ranges: Ranges | None,
         prepared: Prepared,
     ) -> None:
         self._capture = capture
@@ -103,7 +110,9 @@ class Session:
             record_bytes_max=capture.max_record,
             may_omit=capture.on_oversized == "omit",
         )
-        self._copier = Copier(capture, out, copying, self._tables, self._feed, self._types, self._layouts_of)
+        self._copier = Copier(
+            capture, out, copying, self._tables, self._feed, self._types, self._layouts_of, ranges
+        )
         self._feed.lsn = prepared.lsn
         self._feed.undecided = set(prepared.xids)
         self._idle_lsn = prepared.lsn
@@ -313,7 +322,10 @@ class Session:
         has_read = await self._copier.turn(chosen, account)
         now = time.monotonic()
         self._turn_ends_at = now + (now - began if has_read else COPY_RETRY_S)
-        self._release()
+        if self._copier.holds:
+            self._turn_ends_at = now
+        else:
+            self._release()
         return True
 
     def _release(self) -> None:

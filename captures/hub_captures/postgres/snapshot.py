@@ -7,7 +7,7 @@ is held. The decision which changes of the stream a chunk makes superfluous is i
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -28,7 +28,7 @@ from hub_captures.postgres.wire import CopyOut
 
 _WAL_PAGE = 8192
 _PAGE_HEADERS = (24, 40)
-_QUERY_CANCELED = "57014"
+QUERY_CANCELED = "57014"
 _LOCK_NOT_AVAILABLE = "55P03"
 _GONE = ("42P01", "3F000")
 LOCK_WAIT_MS = 300
@@ -43,8 +43,16 @@ class Moment(NamedTuple):
     ts_ms: int
 
 
-class Rows:
+class Read(NamedTuple):
     """Rows as JSON lines. `oversized` names the fields that some of them, by index, go without."""
+
+    ndjson: bytes
+    rows: int
+    oversized: dict[int, list[str]]
+
+
+class Rows:
+    """Gathers rows, in the order of their key where they have one."""
 
     def __init__(self, layout: Layout, record_bytes_max: int, *, may_omit: bool) -> None:
         self.lines: list[bytes] = []
@@ -90,6 +98,10 @@ class Rows:
         self.oversized[len(self.lines)] = sorted(names)
         return self._layout.decoder.document(cells)
 
+    def take(self) -> Read:
+        """What was gathered."""
+        return Read(b"".join(self.lines), len(self.lines), self.oversized)
+
     def key(self) -> Key:
         """The key of the last row."""
         assert self.last is not None
@@ -104,14 +116,20 @@ class Piece(NamedTuple):
     table: Table
     layout: Layout
     moment: Moment
-    rows: Rows
+    reads: tuple[Read, ...]
     upper: Key | None
     is_cut: bool = False
     rows_before: int = 0
 
     @property
-    def rows_in_all(self) -> int:
-        return self.rows_before + len(self.rows.lines)
+    def rows(self) -> int:
+        """How many rows are in it."""
+        return sum([read.rows for read in self.reads])
+
+    @property
+    def bytes(self) -> int:
+        """How many bytes of documents are in it."""
+        return sum([len(read.ndjson) for read in self.reads])
 
 
 class NotYet(Exception):
@@ -138,6 +156,10 @@ class ChunkQuery(msgspec.Struct, frozen=True):
     record_bytes_max: int
     may_omit: bool
 
+    def after(self, cursor: Key | None) -> ChunkQuery:
+        """The same from another key on."""
+        return msgspec.structs.replace(self, cursor=cursor)
+
     def rows(self, layout: Layout) -> Rows:
         """Where rows of this layout are gathered."""
         return Rows(layout, self.record_bytes_max, may_omit=self.may_omit)
@@ -153,14 +175,24 @@ _MOMENT_BEFORE_13 = _MOMENT.replace("pg_current_snapshot", "txid_current_snapsho
 async def one_state(
     connection: Connection, tables: Sequence[Table], must: Iterable[int]
 ) -> AsyncIterator[Moment]:
-    """A transaction in which the database does not change. Raises NotYet when it does not see all it must, Moved
-    when a table is not there.
+    """A transaction in which the database does not change. Raises what `begin_state` does, and the same of what is
+    read inside."""
+    try:
+        with _told_apart():
+            yield await begin_state(connection, tables, must)
+    finally:
+        await end_state(connection)
+
+
+async def begin_state(connection: Connection, tables: Sequence[Table], must: Iterable[int]) -> Moment:
+    """Begin a transaction in which the database does not change. Raises NotYet when it does not see all it must, Moved
+    when a table is not there; `end_state` then is still to be called.
 
     The tables are locked before the snapshot is taken: to an older snapshot, a table that was rewritten or
     truncated meanwhile would look empty. The lock is the weakest there is, that of every SELECT.
     """
     names = ", ".join([table.sql for table in tables])
-    try:
+    with _told_apart():
         await execute(
             connection,
             "copying",
@@ -169,10 +201,23 @@ async def one_state(
         )
         query = _MOMENT if connection.info.server_version >= 130000 else _MOMENT_BEFORE_13
         ((text, fence, ts_ms),) = await rows(connection, "taking a snapshot", query)
-        visibility = Visibility.parse(text)
-        if not must_see(visibility, must):
-            raise NotYet
-        yield Moment(visibility, without_page_header(fence), ts_ms)
+    visibility = Visibility.parse(text)
+    if not must_see(visibility, must):
+        raise NotYet
+    return Moment(visibility, without_page_header(fence), ts_ms)
+
+
+async def end_state(connection: Connection) -> None:
+    """End the transaction, whatever has become of it."""
+    if not connection.closed and not connection.broken:
+        with contextlib.suppress(HubError):
+            await execute(connection, "copying", "rollback")
+
+
+@contextlib.contextmanager
+def _told_apart() -> Iterator[None]:
+    try:
+        yield
     except HubError as error:
         state = sqlstate_of(error)
         if state == _LOCK_NOT_AVAILABLE:
@@ -180,10 +225,6 @@ async def one_state(
         if state in _GONE:
             raise Moved from error
         raise
-    finally:
-        if not connection.closed and not connection.broken:
-            with contextlib.suppress(HubError):
-                await execute(connection, "copying", "rollback")
 
 
 async def as_locked(connection: Connection, publication: str, wanted: Sequence[Table]) -> list[Table]:
@@ -199,9 +240,9 @@ async def as_locked(connection: Connection, publication: str, wanted: Sequence[T
 async def read_chunk(connection: Connection, wanted: ChunkQuery, layout: Layout, moment: Moment) -> Piece:
     """The next rows in key order."""
     found = wanted.rows(layout)
-    is_cut = await _copy(connection, _chunk_sql(wanted), wanted.bytes_max, found)
+    is_cut = await _copy(connection, chunk_sql(wanted), wanted.bytes_max, found)
     has_more = found.last is not None and (is_cut or len(found.lines) >= wanted.rows_max)
-    return Piece(wanted.table, layout, moment, found, found.key() if has_more else None, is_cut)
+    return Piece(wanted.table, layout, moment, (found.take(),), found.key() if has_more else None, is_cut)
 
 
 async def read_whole(
@@ -218,9 +259,9 @@ async def read_whole(
     while found := await copy.rows():
         gathered.add(found)
         if gathered.bytes >= wanted.bytes_max:
-            await deliver(Piece(wanted.table, layout, moment, gathered, None))
+            await deliver(Piece(wanted.table, layout, moment, (gathered.take(),), None))
             gathered = wanted.rows(layout)
-    return Piece(wanted.table, layout, moment, gathered, None)
+    return Piece(wanted.table, layout, moment, (gathered.take(),), None)
 
 
 def without_page_header(lsn: int) -> int:
@@ -241,19 +282,23 @@ async def _copy(connection: Connection, query: str, bytes_max: int, into: Rows) 
                 return True
     except HubError as error:
         # Rows come in the order of the key, so what came before a timeout is as good as a chunk.
-        if sqlstate_of(error) != _QUERY_CANCELED or not into.lines:
+        if sqlstate_of(error) != QUERY_CANCELED or not into.lines:
             raise
         return True
     return False
 
 
-def _chunk_sql(wanted: ChunkQuery) -> str:
+def chunk_sql(wanted: ChunkQuery, upper: Key | None = None) -> str:
+    """The rows behind the cursor: up to a key where one is given, else as many as are wanted."""
     conditions = _conditions(wanted)
     key = wanted.table.key
     if wanted.cursor is not None:
         conditions.append(f"{row_of(key)} > {values_of(wanted.cursor)}")
+    if upper is not None:
+        conditions.append(f"{row_of(key)} <= {values_of(upper)}")
+    limit = f" LIMIT {wanted.rows_max}" if upper is None else ""
     order = ", ".join([quoted(name) for name in key])
-    return _copy_sql(wanted.table, f"{_where(conditions)} ORDER BY {order} LIMIT {wanted.rows_max}")
+    return _copy_sql(wanted.table, f"{_where(conditions)} ORDER BY {order}{limit}")
 
 
 def _whole_sql(wanted: ChunkQuery) -> str:
@@ -289,11 +334,11 @@ def batches_of(piece: Piece, *, truncates: bool) -> list[Batch]:
     made = []
     if truncates:
         made.append(Batch(collection, 1, ndjson=b"{}\n", ops=bytes([TRUNCATE]), shared=shared))
-    if piece.rows.lines:
-        count = len(piece.rows.lines)
-        columns = {cdc.OVERSIZED: cdc.sparse(piece.rows.oversized, count)} if piece.rows.oversized else None
-        ndjson = b"".join(piece.rows.lines)
-        made.append(
-            Batch(collection, count, ndjson=ndjson, ops=bytes([READ]) * count, shared=shared, columns=columns)
-        )
+    for read in piece.reads:
+        if read.rows:
+            columns = {cdc.OVERSIZED: cdc.sparse(read.oversized, read.rows)} if read.oversized else None
+            ops = bytes([READ]) * read.rows
+            made.append(
+                Batch(collection, read.rows, ndjson=read.ndjson, ops=ops, shared=shared, columns=columns)
+            )
     return made

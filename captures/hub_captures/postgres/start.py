@@ -63,9 +63,9 @@ async def prepare(
     if resume is not None:
         flushed = await server.flushed_lsn(query)
         if gap := find_gap(resume, identity, slot_name, slot, publication, flushed):
-            if capture.on_gap == "stop":
+            if capture.on_gap == "stop" and capture.snapshot != "when_needed":
                 raise FatalError(f"{gap}. Set on_gap: resnapshot to read all tables again")
-            out.notice(f"{gap}; all tables are read again")
+            out.notice(f"{gap}; all tables are read again, but for those with snapshot: false")
             out.count("resnapshots")
             resume, replace = None, True
     if slot is not None and slot.active_pid is not None:
@@ -89,6 +89,8 @@ async def prepare(
     tables = restored(
         resume, out.note, chosen, lambda table: copying_of(capture, table, replace=resume.replaces)
     )
+    if capture.consistent_snapshot:
+        tables.begin_anew()
     if capture.snapshot == "always":
         for table in chosen:
             if table.oid in tables.by_oid:

@@ -126,6 +126,20 @@ class Tables:
                 return [(oid, tracked)]
         return list(islice(((o, t) for o, t in self._waiting.items() if t.deferred_until <= now), most))
 
+    def unread(self) -> list[tuple[int, Tracked]]:
+        """All tables that are not read to their end."""
+        active = [(o, t) for o, t in self._active.items() if t.handover and not t.handover.is_complete]
+        return active + list(self._waiting.items())
+
+    def begin_anew(self) -> None:
+        """What was read under a snapshot that is gone is to be read again, where the whole of it was not read."""
+        if self.unread():
+            for oid, tracked in list(self._active.items()):
+                assert tracked.handover is not None
+                state = tracked.handover.state
+                again = Copying(refresh=True, where=state.where) if state.refresh else Copying(replace=True)
+                self.recopy(oid, again)
+
     def position(
         self, system_id: str, timeline: int, database_oid: int, slot: str, lsn: int, xids: Sequence[int]
     ) -> PostgresPosition:

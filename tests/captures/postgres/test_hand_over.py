@@ -14,7 +14,10 @@ import anyio.to_thread
 import psycopg
 import pytest
 
-from hub.record import DELETE
+from hub.errors import TransientError
+from hub.record import DELETE, UPDATE
+from hub_captures.postgres import copier
+from hub_captures.postgres.ranges import Ranges
 
 KEYS = 40_000
 TRANSACTIONS = 1_500
@@ -142,6 +145,60 @@ async def test_killed_at_random_moments_of_the_snapshot_nothing_is_lost_or_doubl
     verify(source, out)
 
 
+@contextlib.contextmanager
+def ranges_read(monkeypatch: pytest.MonkeyPatch, at_first: Any = lambda ranges: None) -> Iterator[list[int]]:
+    """Of each chunk that was read in parallel, in how many ranges. `at_first` is called before the second."""
+    counts: list[int] = []
+    read = Ranges.read
+
+    async def counted(self: Ranges, *arguments: Any) -> Any:
+        if len(counts) == 1:
+            at_first(self)
+        piece = await read(self, *arguments)
+        counts.append(len(piece.reads))
+        return piece
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Ranges, "read", counted)
+        patch.setattr(copier, "CHUNK_ROWS_FIRST", 1000)
+        patch.setattr(copier, "CHUNK_ROWS_MAX", 1000)
+        yield counts
+
+
+@pytest.mark.anyio
+async def test_58_four_workers_read_a_table_that_is_written_to(source: Any, monkeypatch: Any) -> None:
+    prepare(source)
+    with ranges_read(monkeypatch) as counts, writers(source.dsn, transactions=800) as found:
+        async with source.capturing(workers=4) as out:
+            await source.copied(out, "public.t")
+            await finished(found)
+            await source.caught_up(out)
+    verify(source, out)
+    assert sum(counts) > 20
+    assert 4 in counts
+
+
+@pytest.mark.anyio
+async def test_58_a_worker_that_is_killed_loses_nothing(source: Any, monkeypatch: Any) -> None:
+    prepare(source)
+    out = source.outlet()
+
+    def kill_one(ranges: Any) -> None:
+        for process in list(ranges._pool._processes.values())[:1]:
+            process.kill()
+
+    with ranges_read(monkeypatch, kill_one) as counts, writers(source.dsn, transactions=300) as found:
+        with pytest.raises(TransientError, match="a process that reads"), anyio.fail_after(60):
+            await source.capture(workers=2).run(None, out)
+        counts.append(0)
+        async with source.capturing(out, workers=2):
+            await source.copied(out, "public.t")
+            await finished(found)
+            await source.caught_up(out)
+    verify(source, out)
+    assert 2 in counts[counts.index(0) :]
+
+
 def stall(source: Any, on: bool) -> None:
     """Let commits wait for a standby that is not there, or go on."""
     name = "nobody" if on else ""
@@ -176,7 +233,10 @@ async def test_commits_that_wait_for_a_standby_are_not_lost(source: Any) -> None
 @pytest.mark.anyio
 @pytest.mark.timeout(600)
 @pytest.mark.skipif("HUB_LONG" not in os.environ, reason="takes a minute or more; HUB_LONG=1 runs it")
-async def test_forty_thousand_transactions_with_stalls_and_kills(source: Any, monkeypatch: Any) -> None:
+@pytest.mark.parametrize("workers", [1, 4])
+async def test_forty_thousand_transactions_with_stalls_and_kills(
+    source: Any, monkeypatch: Any, workers: int
+) -> None:
     monkeypatch.setitem(globals(), "KEYS", 200_000)
     prepare(source)
     chance = random.Random(5)
@@ -198,15 +258,69 @@ async def test_forty_thousand_transactions_with_stalls_and_kills(source: Any, mo
         async with anyio.create_task_group() as outer:
             outer.start_soon(stall_now_and_then)
             while any(writer.is_alive() for writer in found):
-                async with source.capturing(out, chunk=256 * 1024), anyio.create_task_group() as group:
+                async with (
+                    source.capturing(out, chunk=256 * 1024, workers=workers),
+                    anyio.create_task_group() as group,
+                ):
                     group.start_soon(sync_now_and_then)
                     await anyio.sleep(chance.uniform(0.5, 2.5))
                     group.cancel_scope.cancel()
             outer.cancel_scope.cancel()
         stall(source, False)
-    async with source.capturing(out, chunk=256 * 1024), anyio.create_task_group() as group:
+    async with (
+        source.capturing(out, chunk=256 * 1024, workers=workers),
+        anyio.create_task_group() as group,
+    ):
         group.start_soon(sync_now_and_then)
-        await source.copied(out, "public.t")
+        await out.until(lambda: bool(out.frames) and out.frames[-1].position.is_settled)
         await source.caught_up(out)
         group.cancel_scope.cancel()
     verify(source, out)
+
+
+@pytest.mark.anyio
+@pytest.mark.timeout(1200)
+@pytest.mark.skipif("HUB_LONG" not in os.environ, reason="takes minutes; HUB_LONG=1 runs it")
+async def test_58_ten_million_rows_by_four_workers_while_rows_are_updated(source: Any) -> None:
+    rows = 10_000_000
+    source.run(
+        "create table t (id bigint primary key, v bigint not null)",
+        f"insert into t select g, 1 from generate_series(1, {rows}) g",
+    )
+    updates = 300
+    seen = bytearray(rows + 1)
+    newest: dict[int, int] = {}
+
+    def look(batches: Any, position: Any) -> None:
+        """Account for what is sent without keeping it."""
+        for batch in batches:
+            if batch.collection.endswith(".t"):
+                for index, line in enumerate(batch.lines()):
+                    key, version = (int(part.split(b":")[1]) for part in line[1:-1].split(b","))
+                    assert batch.op(index) == UPDATE or not seen[key], f"{key} was read twice"
+                    assert seen[key] or batch.op(index) != UPDATE
+                    assert version > newest.get(key, 0)
+                    seen[key] = 1
+                    if version > 1:
+                        newest[key] = version
+
+    out = source.outlet()
+    out.on_send = look
+    out.keeps_records = False
+
+    def update() -> None:
+        with source.connect() as connection:
+            for _ in range(updates):
+                connection.execute(
+                    "update t set v = v + 1 where id in "
+                    "(select 1 + (random() * 9999999)::bigint from generate_series(1, 50))"
+                )
+
+    async with source.capturing(out, workers=4, tables=["public.t", "public.marks"]):
+        await anyio.to_thread.run_sync(update)
+        await out.until(lambda: bool(out.frames) and out.frames[-1].position.is_settled, timeout_s=900)
+        ((end,),) = source.rows("select (pg_current_wal_lsn() - '0/0')::bigint")
+        source.run("insert into marks values ('end')")
+        await out.until(lambda: out.frames[-1].position.lsn >= end, timeout_s=300)
+    assert sum(seen) == rows
+    assert newest == dict(source.rows("select id, v from t where v > 1"))
