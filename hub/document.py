@@ -6,7 +6,8 @@ nothing, since they are rare: a batch that prints as it was read has none (one m
 that does not is searched for texts that might not survive, and only lines with such a text are decoded slowly.
 
 Where parsers differ this follows Go: the last of duplicate keys wins, half a surrogate pair and bytes that
-are not UTF-8 become U+FFFD, NaN and Infinity are refused, as is nesting deeper than about 1000.
+are not UTF-8 become U+FFFD, NaN and Infinity are refused, as is nesting deeper than about 1000 in what is
+read and than 254 in what is printed.
 """
 
 from __future__ import annotations
@@ -25,6 +26,11 @@ from hub.errors import RecordError
 
 INT64_MIN: Final = -(1 << 63)
 INT64_MAX: Final = (1 << 63) - 1
+
+
+DEPTH_MAX: Final = 254
+"""Arrays and objects within one another that can be printed. Reading goes deeper, so a document that only
+passes through may have more."""
 
 
 class DocumentError(RecordError):
@@ -127,12 +133,17 @@ def positional(digits: str, exponent: int) -> str:
 _DECODER: Final = msgspec.json.Decoder()
 
 _PERHAPS_LOST: Final = re2.compile(
-    rb"[0-9][eE][-+0-9]|\.[0-9]+0[^0-9]|[^0-9]0\.0000|-0[^.0-9]|[0-9]{20}|"
+    rb"[0-9][eE][-+0-9]|\.[0-9]+0[^0-9]|[^0-9]0\.0000|-0[^.0-9]|[0-9]{20}|9[2-9][0-9]{17}|"
     rb"[0-9]\.[0-9]{13}|[0-9]{3}\.[0-9]{11}|[0-9]{5}\.[0-9]{9}|[0-9]{7}\.[0-9]{7}|"
     rb"[0-9]{9}\.[0-9]{5}|[0-9]{11}\.[0-9]{3}|[0-9]{13}\.[0-9]"
 )
 """Any number that would be printed otherwise matches this; much else may. Decimals of up to 15 digits
 survive float64 both ways."""
+
+
+_BEYOND_INT64: Final = re2.compile(rb"9[2-9][0-9]{17}|[0-9]{20}")
+"""Integers that Python holds as they are and int64 does not. They are sought only in batches that have an
+integer beyond 53 bits, which orjson tells at no cost."""
 
 
 def decode(text: bytes) -> Any:
@@ -168,9 +179,14 @@ def _prints_again(docs: list[Any], ndjson: bytes) -> bool:
     """True when the values print as the very text they were read from: then no number lost its text, and
     every line was one value."""
     try:
-        printed = orjson.dumps(docs)
+        printed = orjson.dumps(docs, option=orjson.OPT_STRICT_INTEGER)
     except TypeError:
-        return False
+        if _BEYOND_INT64.search(ndjson):
+            return False
+        try:
+            printed = orjson.dumps(docs)
+        except TypeError:
+            return False
     return printed[1:-1] == ndjson.rstrip(b"\n").replace(b"\n", b",")
 
 
@@ -185,11 +201,11 @@ def _decode_exactly(text: bytes) -> Any:
     """Slowly, with every number's text at hand."""
     try:
         found = _EXACT.decode(text.decode("utf-8", "replace"))
+        return _without_surrogates(found) if b"\\u" in text else found
     except RecursionError:
         raise DocumentError("exceeded max depth") from None
     except ValueError as error:
         raise DocumentError(f"not a JSON document: {error}") from error
-    return _without_surrogates(found) if b"\\u" in text else found
 
 
 def _int(text: str) -> int | Number:
@@ -238,12 +254,13 @@ def encode(value: Any) -> bytes:
 
 
 def encode_lines(docs: Sequence[Any]) -> bytes:
-    """Values to JSON lines, each ended by a line feed. A `bytes` in a document becomes base64."""
+    """Values to JSON lines, each ended by a line feed. A `bytes` in a document becomes base64. Raises
+    DocumentError for the first that has no JSON text."""
     dumps, part, option = orjson.dumps, document_part, orjson.OPT_APPEND_NEWLINE
     try:
         return b"".join([dumps(doc, part, option) for doc in docs])
     except TypeError:
-        return b"".join([_encode_slowly(doc, part) + b"\n" for doc in docs])
+        return b"".join([_encode_line(doc, index) for index, doc in enumerate(docs)])
 
 
 def _metadata_part(value: Any) -> Any:
@@ -262,9 +279,24 @@ def document_part(value: Any) -> Any:
     return orjson.Fragment(text().encode())
 
 
+def _encode_line(value: Any, index: int) -> bytes:
+    try:
+        return _encode_slowly(value, document_part) + b"\n"
+    except DocumentError as error:
+        raise DocumentError(error.reason, index) from error
+
+
 def _encode_slowly(value: Any, part: Any) -> bytes:
     """For what orjson refuses: strings that are not UTF-8, integers beyond 64 bits."""
-    return orjson.dumps(_mended(value), default=part)
+    try:
+        return orjson.dumps(_mended(value), default=part)
+    except (RecursionError, TypeError) as error:
+        why = error.__cause__
+        if isinstance(why, RecordError):
+            raise DocumentError(why.reason) from error
+        if isinstance(error, RecursionError) or "Recursion limit" in str(error):
+            raise DocumentError(f"a document may be nested {DEPTH_MAX} deep at most") from None
+        raise
 
 
 def _mended(value: Any) -> Any:

@@ -82,9 +82,11 @@ def bind(declared: Declaration, arguments: Sequence[Argument], context: Context)
     try:
         arranged = registry.arrange(declared, positional, named)
     except ArgumentError as error:
-        if len(positional) <= len(declared.params) and not named:
-            for param, query in zip(declared.params, positional, strict=False):
-                _bind_one(param, query)
+        given = named or dict(zip((param.name for param in declared.params), positional, strict=False))
+        if len(positional) <= len(declared.params):
+            for param in declared.params:
+                if param.name in given:
+                    _bind_one(param, given[param.name])
         raise Mistake(str(error)) from error
     if declared.variadic:
         return tuple(found if (found := literal_of(query)) is not None else query for query in arranged)
@@ -180,9 +182,11 @@ PASSES: tuple[frozenset[str], ...] = (
 """The four passes of precedence, tightest first; left to right within each."""
 
 
-def grouped(operands: Sequence[Query], operators: Sequence[str], at: int) -> Query:
-    """A flat list of operands and operators as one tree."""
-    queries, ops = list(operands), list(operators)
+def grouped(operands: Sequence[tuple[Query, int]], operators: Sequence[str], at: int) -> Query:
+    """A flat list of operands and operators as one tree. With each operand comes where its minus sign
+    stands, or -1."""
+    queries = [negated(operand, sign) if sign >= 0 else operand for operand, sign in operands]
+    ops = list(operators)
     for wanted in PASSES:
         kept, left = [queries[0]], []
         for op, right in zip(ops, queries[1:], strict=True):

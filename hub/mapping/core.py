@@ -158,5 +158,5 @@ def bloblang(mapping: str) -> Callable[[Value], Value]:
     try:
         found = compile(mapping)
     except ParseError as error:
-        raise EvaluationError(f"failed to parse mapping: {error}") from error
+        raise EvaluationError(error.told()) from error
     return found.value_of

@@ -12,10 +12,14 @@ _BARE = 'bare " in non-quoted-field'
 _QUOTE = 'extraneous or missing " in quoted-field'
 
 
-def parse_csv(value: str, delimiter: str, *, lazy_quotes: bool) -> list[list[str]]:
-    """All records, each with as many fields as the first."""
+def check_delimiter(delimiter: str) -> None:
+    """Refuses a delimiter that is not one character."""
     if len(delimiter) != 1:
         raise EvaluationError("delimiter value must be exactly one character")
+
+
+def parse_csv(value: str, delimiter: str, *, lazy_quotes: bool) -> list[list[str]]:
+    """All records, each with as many fields as the first."""
     if delimiter in '"\r\n\ufffd':
         raise EvaluationError("csv: invalid field or comment delimiter")
     lines = utf8(value).split(b"\n")

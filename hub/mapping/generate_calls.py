@@ -66,7 +66,7 @@ class Calls(Emitter):
                 return Code("'00000000000000000000000000000000'", "str")
             case "tracing_span" | "flow_id":
                 return Code("None", json=True)
-        [key] = self._arguments(node.declared, node.bound, scope, None)
+        [key] = self._arguments(node.declared, node.bound, scope)
         match node.name:
             case "json":
                 whole = self.failing_call(f"st.json({index})", None)
@@ -111,7 +111,7 @@ class Calls(Emitter):
             case "apply":
                 return self._apply(node, scope)
             case "from":
-                [index] = self._arguments(node.declared, node.bound, scope, node.name)
+                [index] = self._arguments(node.declared, node.bound, scope)
                 return self.query(node.target, replace(scope, index=self.kept(index).text))
             case _:
                 made = self.temp("f")
@@ -128,13 +128,13 @@ class Calls(Emitter):
                 joined = (*node.target.path, *tree.dot_path(found.value))
                 return self.field_path(tree.Field(node.target.base, joined), scope)
             return self.path_into(self.query(node.target, scope), tree.dot_path(found.value))
-        [path] = self._arguments(node.declared, node.bound, scope, node.name)
+        [path] = self._arguments(node.declared, node.bound, scope)
         target = self.query(node.target, scope)
         return Code(f"dot_search({target.text}, {path.text})", json=target.json)
 
     def _apply(self, node: tree.Method, scope: Scope) -> Code:
         found = literal_of(node.bound[0])
-        [name] = self._arguments(node.declared, node.bound, scope, node.name)
+        [name] = self._arguments(node.declared, node.bound, scope)
         target = self.query(node.target, scope)
         self.uses.add("apply")
         meta = "meta" if self.writes_meta else "None"
@@ -151,11 +151,14 @@ class Calls(Emitter):
 
     def _called(self, node: tree.Function | tree.Method, target: Query | None, scope: Scope) -> Code:
         """A call of the library: arguments first, as the engine does, then the target."""
-        declared, label = node.declared, node.name
+        declared = node.declared
         static = node.prepared is not None
-        arguments = [] if static else self._arguments(declared, node.bound, scope, label)
+        arguments = [] if static else self._arguments(declared, node.bound, scope)
         if target is not None:
-            value = self.query(target, scope)
+            if declared.forgiving and not isinstance(node.bound[0], Default):
+                value = self.catch(target, Literal(None), scope)
+            else:
+                value = self.query(target, scope)
             if declared.lexemes and value.json:
                 value = Code(f"lexeme({value.text})")
             targets = [value.text]
@@ -225,18 +228,15 @@ class Calls(Emitter):
 
     context: Any = None
 
-    def _arguments(
-        self, declared: Declaration, bound: Sequence[Any], scope: Scope, label: str | None
-    ) -> list[Code]:
-        made = []
+    def _arguments(self, declared: Declaration, bound: Sequence[Any], scope: Scope) -> list[Code]:
+        made, computed = [], 0
         for position, argument in enumerate(bound):
-            param = Param(str(position)) if declared.variadic else declared.params[position]
-            made.append(self._argument(declared, param, argument, scope, label))
+            param = Param(str(computed)) if declared.variadic else declared.params[position]
+            computed += not isinstance(argument, Literal | Default)
+            made.append(self._argument(declared, param, argument, scope))
         return made
 
-    def _argument(
-        self, declared: Declaration, param: Param, argument: Any, scope: Scope, label: str | None
-    ) -> Code:
+    def _argument(self, declared: Declaration, param: Param, argument: Any, scope: Scope) -> Code:
         if param.type == "query":
             if isinstance(argument, Default):
                 value = argument.value
@@ -244,9 +244,8 @@ class Calls(Emitter):
             return self._lambda(declared, argument, scope)
         if isinstance(argument, Literal | Default):
             return Code(self.constant(argument.value))
-        prefix = f"failed to extract input arg '{param.name}': "
-        if label is not None:
-            prefix = f"{'method' if declared.is_method else 'function'} '{label}': {prefix}"
+        kind = "method" if declared.is_method else "function"
+        prefix = f"{kind} '{declared.name}': failed to extract input arg '{param.name}': "
         before, start = self.failing, len(self.lines)
         value = self.query(argument, scope)
         if self.failing > before:

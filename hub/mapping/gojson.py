@@ -39,8 +39,9 @@ def compact(value: Value, *, escape_html: bool = True) -> bytes:
     except (orjson.JSONEncodeError, UnicodeEncodeError):
         try:
             found = orjson.dumps(_mended(value), default=_default, option=orjson.OPT_SORT_KEYS)
-        except orjson.JSONEncodeError as error:
-            raise EvaluationError(f"failed to encode value as JSON: {error}") from error
+        except (orjson.JSONEncodeError, RecursionError) as error:
+            why = error.__cause__ if isinstance(error.__cause__, EvaluationError) else error
+            raise EvaluationError(f"failed to encode value as JSON: {why}") from error
     if escape_html and (b"<" in found or b">" in found or b"&" in found):
         found = found.replace(b"<", rb"\u003c").replace(b">", rb"\u003e").replace(b"&", rb"\u0026")
     if b"\xe2\x80" in found:

@@ -176,7 +176,7 @@ def equal(left: Value, right: Value) -> bool:
     if isinstance(a, bytes):
         a = text(a)
     if isinstance(a, str):
-        other = _text_of(right)
+        other = _text_of(plain(right))
         return a == other if other is not None else deep_equal(a, right)
     if type(a) is bool:
         truth = truth_of(right)
@@ -207,11 +207,12 @@ def _text_of(value: Value) -> str | None:
 
 
 def truth_of(value: Value) -> bool | None:
-    """A bool, or a number that is not 0; None for the rest."""
+    """A bool, or a number that is not 0; None for the rest. A number of a document is 0 only when it is
+    spelt `0`: a plain float was spelt `0.0`."""
     if type(value) is bool:
         return value
-    if type(value) is Number:
-        return value.text != "0"
+    if type(value) is Number or type(value) is float:
+        return True
     return value != 0 if isinstance(value, int | float) else None
 
 

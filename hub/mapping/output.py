@@ -49,7 +49,16 @@ def rebuilt(
             whole = batch.lines()
             lines = {new: whole[old] for new, old in enumerate(indexes) if old in unparsed}
         results = [docs[old] if new is NOTHING else new for old, new in zip(indexes, results, strict=True)]
-    ndjson, plain = printed(results, lines)
+    errors = {new: errors[old] for new, old in enumerate(indexes) if old in errors} if dropped else errors
+    try:
+        ndjson, plain = printed(results, lines)
+    except DocumentError:
+        whole = batch.lines()
+        for new, why in unprintable(results, lines).items():
+            lines[new] = whole[indexes[new]]
+            if results[new] is not docs[indexes[new]]:
+                errors[new] = why
+        ndjson, plain = printed(results, lines)
     ops, shared, columns = batch.ops, batch.shared, batch.columns
     if metas is not None:
         kept = [batch.metadata(index) if index in failed else metas[index] for index in indexes]
@@ -58,8 +67,6 @@ def rebuilt(
     elif dropped:
         ops = bytes([batch.ops[index] for index in indexes]) if batch.ops is not None else None
         columns = {name: [values[index] for index in indexes] for name, values in columns.items()}
-    if dropped:
-        errors = {new: errors[old] for new, old in enumerate(indexes) if old in errors}
     made = Batch(
         batch.collection,
         len(results),
@@ -92,6 +99,18 @@ def printed(docs: Sequence[Any], lines: Mapping[int, bytes]) -> tuple[bytes, boo
     except TypeError:
         return encode_lines(docs), False
     return found, not met
+
+
+def unprintable(docs: Sequence[Any], lines: Mapping[int, bytes]) -> dict[int, RecordError]:
+    """The documents that have no JSON text, and why."""
+    found: dict[int, RecordError] = {}
+    for index, doc in enumerate(docs):
+        if index not in lines:
+            try:
+                encode_lines([doc])
+            except DocumentError as error:
+                found[index] = EvaluationError(error.reason)
+    return found
 
 
 def raw_document(value: Value) -> Any:
@@ -145,5 +164,5 @@ def settled(value: Value) -> Any:
         return value
     try:
         return decode(encode_lines([value]))
-    except (DocumentError, TypeError) as error:
+    except DocumentError as error:
         raise EvaluationError(f"metadata cannot hold this value: {error}") from error

@@ -68,12 +68,13 @@ class QueryReader(Reader):
         return found
 
     def _arithmetic(self, at: int) -> Reading[Query]:
-        operands: list[Query] = []
+        operands: list[tuple[Query, int]] = []
         operators: list[str] = []
         stop = at
         while True:
-            operand, stop = self._signed(stop)
-            operands.append(operand)
+            sign = stop if self.text.startswith("-", stop) else -1
+            operand, stop = self._term(stop if sign < 0 else self.skip(stop + 1))
+            operands.append((operand, sign))
             op, after = self._operator(stop)
             if op is None:
                 break
@@ -82,12 +83,6 @@ class QueryReader(Reader):
         if "&&" in operators and "||" in operators:
             self.unclear.append(at)
         return self._checked(lambda: binding.grouped(operands, operators, at), at), stop
-
-    def _signed(self, at: int) -> Reading[Query]:
-        if not self.text.startswith("-", at):
-            return self._term(at)
-        operand, stop = self._term(self.skip(at + 1))
-        return self._checked(lambda: binding.negated(operand, at), at), stop
 
     def _operator(self, at: int) -> Reading[str | None]:
         at = self.skip_blanks(at)

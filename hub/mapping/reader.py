@@ -63,8 +63,16 @@ class ParseError(HubError):
         self.text = text
         self.file = file
         self.cause = cause
+        self.at = at
         self.line, self.column = line_and_column(text, at)
         super().__init__(f"line {self.line} char {self.column}: {message}")
+
+    def told(self) -> str:
+        """The error by what stands at its place, for a mapping that is a value and has no lines to show."""
+        found = self.text[self.at : self.at + 5]
+        if "expected " in self.message and "unexpected " not in self.message:
+            return f"{self.message}, {f'got: {found}' if found else 'but reached end of input'}"
+        return f"{self.message}: {found}" if found else self.message
 
     def pretty(self) -> str:
         """The error with its line and a caret, and the same for the imported file it comes from."""

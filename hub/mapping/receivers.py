@@ -8,16 +8,19 @@ from __future__ import annotations
 
 from typing import Any
 
+from hub.errors import RecordError
 from hub.mapping.registry import timestamp_of
 from hub.mapping.timestamp import Timestamp
 from hub.mapping.values import (
     INT64_MAX,
     INT64_MIN,
+    EvaluationError,
     Float32,
     Number,
     Value,
     float32_shortest,
     int64,
+    real,
     text,
     utf8,
     wrong_type,
@@ -81,13 +84,18 @@ def as_object(value: Value) -> dict[str, Any]:
 def as_number(value: Value) -> int | float:
     """A number as int64 or float64; the number of a document becomes the one it spells."""
     kind = type(value)
-    if kind is int or kind is float:
+    if kind is float or kind is int and INT64_MIN <= value <= INT64_MAX:
         found: int | float = value
         return found
     if kind is bool or not isinstance(value, int | float | Number):
         raise wrong_type(value, "number")
     if isinstance(value, Number):
-        return value.plain()
+        try:
+            return value.plain()
+        except RecordError as error:
+            raise EvaluationError(error.reason) from error
+    if kind is int:
+        return real(float(value))
     if isinstance(value, Float32):
         return float32_shortest(value)
     return value

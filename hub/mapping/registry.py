@@ -19,6 +19,7 @@ How an implementation is called, after its arguments have been checked and conve
 * it returns a value, never changes one it was given, wraps computed floats in `values.real`, computed
   integers in `values.int64`, and raises `EvaluationError` with Go's text. The compiler annotates the
   source of the target, unless `annotate=False`;
+* `forgiving=True` hands null over for a target that fails, when the first argument is given: a default;
 * an error inside a query handed over as a lambda is annotated with the target as well; `query_errors="query"`
   annotates it with the query instead (`map_each`), `"bare"` leaves it alone (`filter`).
 
@@ -36,6 +37,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
+from hub.errors import RecordError
 from hub.mapping.timeparse import reader
 from hub.mapping.timestamp import Timestamp
 from hub.mapping.values import (
@@ -44,6 +46,7 @@ from hub.mapping.values import (
     EvaluationError,
     Number,
     Value,
+    int64,
     kind,
     text,
     wrong_type,
@@ -145,6 +148,7 @@ class Declaration:
     needs: frozenset[str] = frozenset()
     lexemes: bool = False
     annotate: bool = True
+    forgiving: bool = False
     query_errors: Literal["target", "query", "bare"] = "target"
     version: str = ""
     core: bool = False
@@ -326,9 +330,14 @@ def timestamp_of(value: Value) -> Timestamp:
     """A timestamp, from one, from seconds since 1970, or from RFC 3339 text: Go's `IGetTimestamp`."""
     if type(value) is Timestamp:
         return value
-    number = value.plain() if type(value) is Number else value
+    number = value
+    if type(value) is Number:
+        try:
+            number = value.plain()
+        except RecordError:
+            number = value.text
     if isinstance(number, int) and type(number) is not bool:
-        return Timestamp(int(number) * 1_000_000_000)
+        return Timestamp(int64(int(number)) * 1_000_000_000)
     if isinstance(number, float) and math.isfinite(number):
         if not INT64_MIN <= number < INT64_MAX:
             # Go's conversion gives the smallest int64, which its calendar then reads as 2^63.

@@ -335,13 +335,14 @@ def annotation(query: Query) -> str:
 
 
 def _function_annotation(query: Function) -> str:
-    static = [literal_of(a) for a in query.bound if not hasattr(a, "default")] if query.bound else []
-    first = static[0].value if static and static[0] is not None else None
+    given = query.bound[0] if query.bound else None
+    known = literal_of(given) if is_query(given) else given
+    first = known.value if known is not None else None
     name = query.name
-    if name in ("meta", "metadata", "root_meta") and not (static and static[0] is None):
+    if name in ("meta", "metadata", "root_meta") and known is not None:
         return f"{name} field {first}" if first else f"{name} object"
-    if name == "json" and not (static and static[0] is None):
-        return f"json path `{first or ''}`"
+    if name == "json" and known is not None:
+        return f"json path `{first}`"
     if name == "var" and first is not None:
         return f"variable {first}"
     return f"function {name}"

@@ -27,6 +27,8 @@ import struct
 from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
+import orjson
+
 from hub import document
 from hub.document import INT64_MAX, INT64_MIN, Number, Real, real
 from hub.errors import RecordError
@@ -212,7 +214,7 @@ def shown(value: Value) -> str:
     if isinstance(value, int):
         return str(int(value))
     if isinstance(value, float):
-        return float_g(value) if isinstance(value, Real) else repr(value)
+        return float_g(value) if isinstance(value, Real) else orjson.dumps(value).decode()
     return ""
 
 

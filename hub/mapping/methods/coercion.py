@@ -30,6 +30,7 @@ def _array(target: Value) -> list[Any]:
 @method(
     "bool",
     category=CATEGORY,
+    forgiving=True,
     lexemes=True,
     params=[Param("default", "bool", None, "What to answer for a value that is no boolean.")],
     doc="The value as a boolean: numbers are true unless they are 0, and `true`, `t`, `1`, `false`, `f`, `0` "
@@ -83,6 +84,7 @@ def _string(target: Value) -> str:
 @method(
     "number",
     category=CATEGORY,
+    forgiving=True,
     params=[Param("default", "float", None, "What to answer for a value that is no number.")],
     doc="The value as a float, from a number or the text of one. With a default there are no errors.",
     examples=[
@@ -104,6 +106,7 @@ def _number(target: Value, default: float | None) -> float:
 @method(
     "timestamp",
     category=CATEGORY,
+    forgiving=True,
     params=[Param("default", "timestamp", None, "What to answer for a value that is no timestamp.")],
     doc="The value as a timestamp: seconds since 1970 from a number, RFC 3339 from a string. "
     "With a default there are no errors.",

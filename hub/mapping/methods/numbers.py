@@ -36,8 +36,6 @@ def _abs(target: Value) -> Value:
     try:
         number = as_number(target)
     except EvaluationError as error:
-        if isinstance(target, Number):
-            raise
         raise wrong_type(target, "number", "integer") from error
     if isinstance(number, int):
         return abs(number) if number != INT64_MIN else INT64_MAX

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from hub.document import decode
 from hub.errors import RecordError
-from hub.mapping.csvtext import parse_csv
+from hub.mapping.csvtext import check_delimiter, parse_csv
 from hub.mapping.gojson import compact, indented
 from hub.mapping.jsonfault import json_fault
 from hub.mapping.limits import check_depth, check_items
@@ -155,6 +155,7 @@ def _format_yaml(target: Value) -> bytes:
     ],
 )
 def _parse_csv(target: Value, parse_header_row: bool, delimiter: str, lazy_quotes: bool) -> list[Any]:
+    check_delimiter(delimiter)
     records = parse_csv(as_text(target), delimiter, lazy_quotes=lazy_quotes)
     if not records:
         raise EvaluationError("zero records were parsed")
