@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 PYTEST ?= $(BIN)/pytest -n 2 --dist loadfile -q
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test check lint types floors fresh wheel bench soak fmt docs lock clean
+.PHONY: help setup quickstart test check lint types floors fresh wheel bench soak fuzz fmt docs lock clean
 
 help:  ## what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
@@ -51,6 +51,9 @@ bench: setup  ## benchmarks, each beside a peer or a physical ceiling
 
 soak: setup  ## the test programmes of the log that take their time
 	HUB_SOAK=20 $(PYTEST) -m rig --timeout 3600
+
+fuzz: setup  ## hostile mappings for an hour; any crash, hang or foreign exception is told
+	$(BIN)/python tests/mapping/fuzz.py 3600
 
 fmt: setup  ## format the code
 	$(BIN)/ruff format .

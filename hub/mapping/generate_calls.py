@@ -267,7 +267,9 @@ class Calls(Emitter):
     def _lambda(self, declared: Declaration, body: Query, scope: Scope) -> Code:
         found = literal_of(body)
         if found is not None:
-            return Code(self.constant(constantly(found.value)))
+            constant = constantly(found.value)
+            constant.source = annotation(body)
+            return Code(self.constant(constant))
         name, param = self.temp("f"), self.temp("x")
         inner = replace(scope.within(Code(param)), lambdas=scope.lambdas + 1)
         tries, self.tries = self.tries, 0
@@ -281,5 +283,7 @@ class Calls(Emitter):
             if self.failing > before and declared.query_errors != "target":
                 source = annotation(body) if declared.query_errors == "query" else ""
                 self.wrap(start, f"passed(e, {source!r})")
+        if declared.query_source:
+            self.emit(f"{name}.source = {annotation(body)!r}")
         self.tries = tries
         return Code(name)

@@ -306,9 +306,10 @@ class QueryGenerator(Calls, Operators):
         if value.kind == "bool":
             return value.text
         self.failing += 1
+        shown = f"lexeme({value.text})" if value.json else value.text
         known = f"{value.text} is True or {value.text} is not False"
         known += f" and {value.text} is not None" if null else ""
-        return f"{known} and not_boolean({value.text}, {annotation(node)!r})"
+        return f"{known} and not_boolean({shown}, {annotation(node)!r})"
 
     def _match(self, node: tree.Match, scope: Scope) -> Code:
         if node.subject is None:

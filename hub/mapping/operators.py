@@ -43,7 +43,11 @@ class OperatorMismatch(EvaluationError):
         self.kinds = (left, right)
         self.sources = sources
         a, b = sources or ("left operand", "right operand")
-        super().__init__(f"cannot {verb} types {left} (from {a}) and {right} (from {b})", placed=True)
+        super().__init__(f"cannot {verb} types {left} (from {a}) and {right} (from {b})")
+
+    def annotated(self, source: str) -> OperatorMismatch:
+        """This error: it names its sources. With words before it, it is an error like any other."""
+        return self
 
     def between(self, left: str, right: str) -> OperatorMismatch:
         """The error with the sources of both operands, unless it has them."""

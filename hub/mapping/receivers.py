@@ -84,7 +84,7 @@ def as_object(value: Value) -> dict[str, Any]:
 def as_number(value: Value) -> int | float:
     """A number as int64 or float64; the number of a document becomes the one it spells."""
     kind = type(value)
-    if kind is float or kind is int and INT64_MIN <= value <= INT64_MAX:
+    if kind is float or (kind is int and INT64_MIN <= value <= INT64_MAX):
         found: int | float = value
         return found
     if kind is bool or not isinstance(value, int | float | Number):

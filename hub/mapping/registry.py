@@ -21,7 +21,8 @@ How an implementation is called, after its arguments have been checked and conve
   source of the target, unless `annotate=False`;
 * `forgiving=True` hands null over for a target that fails, when the first argument is given: a default;
 * an error inside a query handed over as a lambda is annotated with the target as well; `query_errors="query"`
-  annotates it with the query instead (`map_each`), `"bare"` leaves it alone (`filter`).
+  annotates it with the query instead (`map_each`), `"bare"` leaves it alone (`filter`); `query_source=True`
+  gives the callable a `source`, which is what errors call the query.
 
 `CORE_FUNCTIONS` and `CORE_METHODS` need the compiler and are declared in `hub/mapping/core.py`; every other name
 is the library's, also those that take queries (`map_each`, `filter`, `fold`, `sort_by`, …), which simply call them.
@@ -150,6 +151,7 @@ class Declaration:
     annotate: bool = True
     forgiving: bool = False
     query_errors: Literal["target", "query", "bare"] = "target"
+    query_source: bool = False
     version: str = ""
     core: bool = False
     missing: str = field(default="", compare=False)

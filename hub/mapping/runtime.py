@@ -81,8 +81,10 @@ def prefixed(error: RecordError, prefix: str) -> EvaluationError:
 
 
 def passed(error: RecordError, source: str) -> EvaluationError:
-    """An error inside a query, annotated with the query, which no target annotates again."""
-    found = annotate(error, source) if source else evaluation_error(error).within("")
+    """An error inside a query: annotated with the query, or as it is, which no target annotates."""
+    if source:
+        return annotate(error, source)
+    found = evaluation_error(error).within("")
     found.placed = True
     return found
 

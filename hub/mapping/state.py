@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from hub.document import DocumentError, decode
 from hub.errors import RecordError
@@ -17,6 +17,9 @@ from hub.mapping.jsonfault import json_fault
 from hub.mapping.runtime import STACKS_MAX
 from hub.mapping.values import EvaluationError, Value
 from hub.record import OPERATIONS, Batch
+
+EMPTY: Final = "message is empty"
+NO_PART: Final = "target message part does not exist"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +43,7 @@ def parsed(content: bytes) -> Any:
     try:
         return decode(content)
     except DocumentError as error:
-        fault = json_fault(content) if content else "message is empty"
+        fault = json_fault(content) if content else EMPTY
         return Unparsed(fault or error.reason)
 
 
@@ -78,10 +81,10 @@ class State:
     def json(self, index: int) -> Value:
         place = self.place(index)
         if place is None:
-            raise EvaluationError("target message part does not exist")
+            raise EvaluationError(NO_PART)
         found = self.document(place)
         if type(found) is Unparsed:
-            raise EvaluationError(found.why)
+            raise EvaluationError(NO_PART if found.why == EMPTY else found.why)
         return found
 
     def metadata_value(self, index: int, key: str) -> Value:
@@ -133,7 +136,7 @@ class Messages(State):
         self.count = len(messages)
         self.documents: dict[int, Any] = {}
         place = self.place(index)
-        self.docs = [Unparsed("message is empty") if place is None else self.document(place)]
+        self.docs = [Unparsed(EMPTY) if place is None else self.document(place)]
         self.first = 0 if place is None else place
 
     def document(self, index: int) -> Any:

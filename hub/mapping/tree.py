@@ -335,8 +335,8 @@ def annotation(query: Query) -> str:
 
 
 def _function_annotation(query: Function) -> str:
-    given = query.bound[0] if query.bound else None
-    known = literal_of(given) if is_query(given) else given
+    given: Any = query.bound[0] if query.bound else None
+    known: Any = literal_of(given) if is_query(given) else given
     first = known.value if known is not None else None
     name = query.name
     if name in ("meta", "metadata", "root_meta") and known is not None:

@@ -195,7 +195,9 @@ class NoContext(EvaluationError):
         self.field = field
 
     def within(self, prefix: str) -> EvaluationError:
-        return self
+        found = NoContext(self.field)
+        found.reason = prefix + self.reason
+        return found
 
 
 def wrong_type(value: Value, *expected: str, source: str = "") -> TypeMismatch:

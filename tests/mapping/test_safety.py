@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 from pathlib import Path
 
@@ -11,58 +10,14 @@ import pytest
 from hub.mapping import Context, EvaluationError, Message, ParseError, compile
 from hub.mapping.importing import FolderImporter
 from hub.mapping.runtime import NAMES
-
-SEEDS = [
-    "root = this",
-    'root.a = this.b.uppercase() + "x" | "y"',
-    'root = match this.a {\n  1 => "x"\n  this > 2 => deleted()\n  _ => nothing()\n}\n',
-    "if this.a == 1 {\n  root.b = 2\n} else {\n  meta c = @d\n}\n",
-    'map m {\n  root.x = this.apply("m")\n}\nroot = this.apply("m").catch(err -> err)\n',
-    'let v = this.arr.map_each(x -> x.a * -1.5 / 2 % 3)\nroot."q\\u00e9".z = $v[0].fold(0, t -> t.tally + t.value)\n',
-    'root = "%v %s".format(this.a, [1, {"b": null}].string()) # note\n',
-    'root.t = "2020-01-01".ts_parse("2006-01-02").ts_unix()\nroot.r = this.s.re_replace_all("a+", "b")\n',
-]
-ALPHABET = "abcthisroot.$@()[]{}\"'\\|&!=<>+-*/%,:_0123456789 \n\t#\u00e9\x00\ud7ff"
+from tests.mapping.fuzz import DOCUMENTS, KINDS, texts, tried
 
 
-def tried(text: str, document: bytes = b'{"a":1,"b":"x","arr":[{"a":1},2],"s":"aab"}') -> None:
-    """Compiles and runs; anything but the language's own errors escapes."""
-    for kind in ("mapping", "field"):
-        try:
-            compiled = compile(text, kind)  # type: ignore[arg-type]
-        except ParseError as error:
-            assert error.line >= 1 and error.column >= 1
-            assert "^---" in error.pretty()
-            continue
-        for content in (document, b"not json", b"[1]"):
-            try:
-                compiled.message([Message(content)])
-            except EvaluationError as error:
-                assert "Error: " not in str(error).split("\n")[0][:60], (text, str(error))
-
-
-def mutated(rng: random.Random) -> str:
-    text = rng.choice(SEEDS)
-    for _ in range(rng.randint(1, 6)):
-        at = rng.randrange(len(text) + 1)
-        match rng.randrange(4):
-            case 0:
-                text = text[:at] + rng.choice(ALPHABET) + text[at:]
-            case 1:
-                text = text[:at] + text[at + rng.randint(1, 4) :]
-            case 2:
-                other = rng.choice(SEEDS)
-                start = rng.randrange(len(other))
-                text = text[:at] + other[start : start + rng.randint(1, 20)] + text[at:]
-            case _:
-                text = text[:at]
-    return text
-
-
-def test_broken_texts_end_in_the_language_s_own_errors() -> None:
-    rng = random.Random(int(os.environ.get("MAPPING_SEED", "7")))
-    for _ in range(int(os.environ.get("MAPPING_INPUTS", "400"))):
-        tried(mutated(rng))
+def test_hostile_texts_and_documents_end_in_the_language_s_own_errors() -> None:
+    rng = random.Random(7)
+    make = texts(rng)
+    for _ in range(400):
+        tried(make(), rng.choice(DOCUMENTS), (rng.choice(KINDS), "mapping"))
 
 
 @pytest.mark.parametrize(
@@ -88,11 +43,11 @@ def test_broken_texts_end_in_the_language_s_own_errors() -> None:
     ids=lambda text: text[:20],
 )
 def test_deep_and_long_texts_are_refused_or_run(text: str) -> None:
-    tried(text)
+    tried(text, DOCUMENTS[0])
 
 
 def test_parsing_takes_time_linear_in_nested_matches() -> None:
-    tried("root = " + "match { x " * 30 + "=> 1" + " }" * 30)
+    tried("root = " + "match { x " * 30 + "=> 1" + " }" * 30, DOCUMENTS[0])
 
 
 def test_a_map_that_applies_itself_is_stopped() -> None:

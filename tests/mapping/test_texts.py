@@ -192,7 +192,7 @@ def test_single_use_of_messages_and_values() -> None:
 def test_a_mapping_in_a_value_is_compiled_and_run() -> None:
     compiled = compile("root = this.doc.bloblang(this.text)")
     assert compiled.query({"doc": {"a": 1}, "text": "root.b = this.a + 1"}) == {"b": 2}
-    with pytest.raises(EvaluationError, match="failed to parse mapping: line 1 char"):
+    with pytest.raises(EvaluationError, match="expected query, but reached end of input"):
         compiled.query({"doc": {}, "text": "root = "})
 
 

@@ -275,42 +275,56 @@ def _fold(target: Value, initial: Value, query: Lambda) -> Value:
     return tally
 
 
-def _sorted(items: list[Any], keys: list[Any], name: str) -> list[Any]:
+def _sorted(items: list[Any], query: Lambda, name: str) -> list[Any]:
     """Items in the order of keys that are all numbers or all strings.
 
-    The errors are those of an insertion sort, which compares each key with the largest before it: the
-    type of the later one decides what the other has to be.
+    Keys are asked for, and refused, in the order of an insertion sort, which compares each with the largest
+    before it: the type of the later one decides what the other has to be. A single item is not looked at.
     """
-    ranks: list[Any] = []
-    largest: Value = None
-    max_rank: Any = None
-    for index, key in enumerate(keys):
-        if isinstance(key, str | bytes):
-            rank: Any = utf8(key) if isinstance(key, str) else key
-        elif isinstance(key, int | float | Number) and not isinstance(key, bool):
-            try:
-                rank = as_float(key)
-            except EvaluationError as error:
-                raise EvaluationError(f"{name} element {index}: {error.text}", placed=True) from error
-        elif index:
-            raise _unsortable(name, index, key, "number", "string")
-        else:
-            rank = None
-        if index and type(rank) is not type(ranks[-1]):
-            raise _unsortable(name, index - 1, largest, "string" if type(rank) is bytes else "number")
-        if not index or rank > max_rank:
+    if len(items) < 2:
+        return items
+    ranks: list[Any] = [None]
+    largest = max_rank = None
+    for index in range(1, len(items)):
+        key = query(items[index])
+        rank = _rank(name, index, key, query, "number", "string")
+        wanted = "string" if type(rank) is bytes else "number"
+        if index == 1:
+            largest = query(items[0])
+            max_rank = ranks[0] = _rank(name, 0, largest, query, wanted)
+        elif type(rank) is not type(max_rank):
+            raise _unsortable(name, index - 1, largest, query, wanted)
+        if rank > max_rank:
             largest, max_rank = key, rank
         ranks.append(rank)
     return [items[index] for index in sorted(range(len(items)), key=ranks.__getitem__)]
 
 
-def _unsortable(name: str, index: int, key: Value, *expected: str) -> EvaluationError:
-    return EvaluationError(f"{name} element {index}: {wrong_type(key, *expected).text}", placed=True)
+def _rank(name: str, index: int, key: Value, query: Lambda, *expected: str) -> Any:
+    """What a key is compared by, when it is of an expected type."""
+    if isinstance(key, str | bytes) and "string" in expected:
+        return utf8(key) if isinstance(key, str) else key
+    if isinstance(key, int | float | Number) and not isinstance(key, bool) and "number" in expected:
+        try:
+            return as_float(key)
+        except EvaluationError as error:
+            raise EvaluationError(f"{name} element {index}: {error.text}", placed=True) from error
+    raise _unsortable(name, index, key, query, *expected)
+
+
+def _unsortable(name: str, index: int, key: Value, query: Lambda, *expected: str) -> EvaluationError:
+    why = wrong_type(key, *expected, source=getattr(query, "source", "")).text
+    return EvaluationError(f"{name} element {index}: {why}", placed=True)
+
+
+def _itself(item: Value) -> Value:
+    return item
 
 
 @method(
     "sort",
     category=CATEGORY,
+    query_errors="bare",
     params=[Param("compare", "query", None, "True when `left` comes before `right`, of an object of both.")],
     doc="The array in rising order: of numbers, of strings byte by byte, or as a comparison says. "
     "Equal items keep their order.",
@@ -322,7 +336,7 @@ def _unsortable(name: str, index: int, key: Value, *expected: str) -> Evaluation
 def _sort(target: Value, compare: Lambda | None) -> list[Any]:
     items = as_array(target)
     if compare is None:
-        return _sorted(items, items, "sort")
+        return _sorted(items, _itself, "sort")
 
     def before(left: Value, right: Value) -> bool:
         found = compare({"left": left, "right": right})
@@ -330,17 +344,14 @@ def _sort(target: Value, compare: Lambda | None) -> list[Any]:
             raise wrong_type(found, "bool", source="sort argument")
         return found
 
-    def order(left: Value, right: Value) -> int:
-        if before(left, right):
-            return -1
-        return 1 if before(right, left) else 0
-
-    return sorted(items, key=cmp_to_key(order))
+    return sorted(items, key=cmp_to_key(lambda left, right: -before(left, right)))
 
 
 @method(
     "sort_by",
     category=CATEGORY,
+    query_errors="bare",
+    query_source=True,
     params=[Param("query", "query", doc="What to sort an item by: a number or a string.")],
     doc="The array in rising order of what a query answers for each item.",
     examples=[
@@ -351,7 +362,7 @@ def _sort(target: Value, compare: Lambda | None) -> list[Any]:
 )
 def _sort_by(target: Value, query: Lambda) -> list[Any]:
     items = as_array(target)
-    return _sorted(items, [query(item) for item in items], "sort_by")
+    return _sorted(items, query, "sort_by")
 
 
 @method(
