@@ -64,9 +64,9 @@ def parse_float(value: str, *, bits: int = 64) -> float:
     """A float as `strconv.ParseFloat` reads it: decimal, hexadecimal with an exponent, infinities."""
     if _FLOAT.fullmatch(value):
         found = float(value)
-    elif _HEX_FLOAT.fullmatch(value) and "_" not in value:
+    elif ("p" in value or "P" in value) and _HEX_FLOAT.fullmatch(value) and "_" not in value:
         found = float.fromhex(value)
-    elif _INFINITE.fullmatch(value):
+    elif ("n" in value or "N" in value) and _INFINITE.fullmatch(value):
         return float(value)
     else:
         raise _refused("ParseFloat", value, "invalid syntax")

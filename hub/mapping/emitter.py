@@ -70,6 +70,7 @@ class Emitter:
         self.depth = 0
         self.tries = 0
         self.failing = 0
+        self.quiet = False
         self.constants: dict[str, Any] = {}
         self.temps = 0
 
@@ -91,12 +92,14 @@ class Emitter:
         self.depth -= 1
 
     @contextmanager
-    def attempt(self) -> Iterator[None]:
-        """A `try` block."""
+    def attempt(self, *, quiet: bool) -> Iterator[None]:
+        """A `try` block. When it is `quiet` nobody will look at the error, and none is put together."""
+        outside, self.quiet = self.quiet, quiet
         self.tries += 1
         with self.block("try:"):
             yield
         self.tries -= 1
+        self.quiet = outside
 
     def constant(self, value: Any, prefix: str = "k") -> str:
         """An expression for a value known now."""
@@ -134,6 +137,9 @@ class Emitter:
     def guarded(self, line: str, handler: str) -> None:
         """A statement that can fail, and what its error becomes."""
         self.failing += 1
+        if self.quiet:
+            self.emit(line)
+            return
         self.emit(f"try: {line}")
         self.emit(f"except RecordError as e: raise {handler} from e")
 
@@ -179,6 +185,8 @@ class Emitter:
 
     def wrap(self, start: int, handler: str) -> None:
         """Puts the lines since `start` into a `try`."""
+        if self.quiet:
+            return
         body = self.lines[start:]
         del self.lines[start:]
         self.emit("try:")

@@ -13,6 +13,8 @@ from typing import Any, Final
 from hub.mapping import tree
 from hub.mapping.binding import constantly
 from hub.mapping.emitter import Code, Emitter, Scope
+from hub.mapping.gofmt import plain_layout
+from hub.mapping.limits import OUTPUT_BYTES_MAX
 from hub.mapping.registry import Declaration, Default, Param
 from hub.mapping.tree import Literal, Query, annotation, literal_of
 
@@ -95,6 +97,11 @@ class Calls(Emitter):
     # Methods
 
     def _method(self, node: tree.Method, scope: Scope) -> Code:
+        if node.name == "format":
+            layout = literal_of(node.target)
+            known = plain_layout(layout.value) if layout is not None and type(layout.value) is str else None
+            if known is not None and len(known[1]) == len(node.bound) and "d" not in known[1]:
+                return self._formatted(node, *known, scope)
         if node.name == "bloblang" or not (node.declared.core or node.name == "get"):
             return self._called(node, node.target, scope)
         match node.name:
@@ -120,6 +127,30 @@ class Calls(Emitter):
                     result = self.query(node.target, replace(scope, index=at))
                     self.emit(f"return {result.text}")
                 return self.failing_call(f"every(st.count, {made})", None)
+
+    def _formatted(
+        self, node: tree.Method, literals: Sequence[str], verbs: Sequence[str], scope: Scope
+    ) -> Code:
+        """`format` of a layout that is known and has no verbs but `%v` and `%s`."""
+        tests, pieces, arguments = [], [repr(literals[0])], []
+        for position, argument in enumerate(node.bound):
+            computed = sum(not isinstance(before, Literal) for before in node.bound[:position])
+            value = self.named(self._evaluated(node.declared, str(computed), argument, scope))
+            known = [f"type({value.text}) is str"] if value.kind != "str" else []
+            if known and verbs[position] == "v":
+                known.append(f"type({value.text}) is int")
+            tests += [f"({' or '.join(known)})"] if known else []
+            pieces += [f"f'{{{value.text}}}'", repr(literals[position + 1])]
+            arguments.append(f"lexeme({value.text})" if value.json else value.text)
+        made = self.temp()
+        with self.block(f"if {' and '.join(tests) or 'True'}:"):
+            self.emit(f"{made} = {' '.join(pieces)}")
+            self.emit(f"if len({made}) > {OUTPUT_BYTES_MAX}: check_bytes(len({made}))")
+        with self.block("else:"):
+            call = f"{self.constant(node.declared.call, 'c')}({self.query(node.target, scope).text}, [{', '.join(arguments)}])"
+            self.guarded(f"{made} = {call}", f"annotate(e, {annotation(node.target)!r})")
+        self.failing += 1
+        return Code(made, "str")
 
     def _get(self, node: tree.Method, scope: Scope) -> Code:
         found = literal_of(node.bound[0])
@@ -208,12 +239,14 @@ class Calls(Emitter):
         if inlined is not None:
             return self._inlined(inlined, targets[0], f"{self.constant(declared.call, 'c')}", handler)
         if static:
-            return self.failing_call(f"{self.constant(node.prepared, 'p')}({', '.join(targets)})", handler)
+            return self.failing_call(
+                f"{self.constant(node.prepared, 'p')}({', '.join(targets)})", handler, declared.result
+            )
         call = self.constant(declared.call, "c")
         if declared.prepared:
             made = self.failing_call(f"{call}({', '.join(first + listed)})", None)
-            return self.failing_call(f"{made.text}({', '.join(targets)})", handler)
-        return self.failing_call(f"{call}({', '.join(first + targets + listed)})", handler)
+            return self.failing_call(f"{made.text}({', '.join(targets)})", handler, declared.result)
+        return self.failing_call(f"{call}({', '.join(first + targets + listed)})", handler, declared.result)
 
     def _inlined(self, inlined: tuple[str, str, str], target: str, call: str, handler: str | None) -> Code:
         """A method's frequent case without a call."""
@@ -244,25 +277,22 @@ class Calls(Emitter):
             return self._lambda(declared, argument, scope)
         if isinstance(argument, Literal | Default):
             return Code(self.constant(argument.value))
-        kind = "method" if declared.is_method else "function"
-        prefix = f"{kind} '{declared.name}': failed to extract input arg '{param.name}': "
-        before, start = self.failing, len(self.lines)
-        value = self.query(argument, scope)
-        if self.failing > before:
-            self.wrap(start, f"prefixed(e, {prefix!r})")
+        value = self._evaluated(declared, param.name, argument, scope)
         if declared.lexemes and value.json:
             value = Code(f"lexeme({value.text})")
         if param.type == "unknown":
             return self.kept(value)
-        return self.failing_call(f"argument({self.constant(param, 'a')}, {value.text}, {prefix!r})", None)
+        return self.failing_call(
+            f"argument({self.constant(param, 'a')}, {value.text}, {_place(declared, param.name)!r})", None
+        )
 
-    def _wrap(self, start: int, handler: str) -> None:
-        """Puts the lines since `start` into a `try`."""
-        body = self.lines[start:]
-        del self.lines[start:]
-        self.emit("try:")
-        self.lines += [" " + line for line in body]
-        self.emit(f"except RecordError as e: raise {handler} from e")
+    def _evaluated(self, declared: Declaration, name: str, argument: Query, scope: Scope) -> Code:
+        """An argument's value; an error says which argument it was."""
+        before, start = self.failing, len(self.lines)
+        value = self.query(argument, scope)
+        if self.failing > before:
+            self.wrap(start, f"prefixed(e, {_place(declared, name)!r})")
+        return value
 
     def _lambda(self, declared: Declaration, body: Query, scope: Scope) -> Code:
         found = literal_of(body)
@@ -287,3 +317,9 @@ class Calls(Emitter):
             self.emit(f"{name}.source = {annotation(body)!r}")
         self.tries = tries
         return Code(name)
+
+
+def _place(declared: Declaration, name: str) -> str:
+    """Where the errors of an argument come from."""
+    kind = "method" if declared.is_method else "function"
+    return f"{kind} '{declared.name}': failed to extract input arg '{name}': "

@@ -90,7 +90,10 @@ class Operators(Emitter):
         handler = self._handler(left_node, right_node)
         self.failing += 1
         head = "if"
-        kinds = [self._known(node) for node in (left_node, right_node)]
+        kinds = [
+            self._known(node) or ("str" if code.kind == "str" else None)
+            for node, code in ((left_node, left), (right_node, right))
+        ]
         if op in "+-*":
             for actual in ("float", "int"):
                 tests = [
@@ -107,9 +110,13 @@ class Operators(Emitter):
                     else:
                         self.emit(f"if not {_INT64.format(made)}: {made} = {slow}({a}, {b})")
                 head = "elif"
-        if op == "+" and not any(known in ("int", "float") for known in kinds):
-            texts = " and ".join(f"type({text}) is str and {text}.isascii()" for text in (a, b))
-            with self.block(f"{head} {texts} and len({a}) + len({b}) <= {TEXT_MAX}:"):
+        if op == "+" and all(known in (None, "str", "ascii") for known in kinds):
+            tests = [
+                ("" if known == "str" else f"type({text}) is str and ") + f"{text}.isascii() and "
+                for text, known in ((a, kinds[0]), (b, kinds[1]))
+                if known != "ascii"
+            ]
+            with self.block(f"{head} {''.join(tests)}len({a}) + len({b}) <= {TEXT_MAX}:"):
                 self.emit(f"{made} = {a} + {b}")
             head = "elif"
         if head == "if":
@@ -117,10 +124,14 @@ class Operators(Emitter):
         else:
             with self.block("else:"):
                 self.guarded(f"{made} = {slow}({a}, {b})", handler)
-        return Code(made, "value" if op == "+" else "num")
+        if op == "+":
+            return Code(made, "str" if kinds[0] in ("str", "ascii") else "value")
+        return Code(made, "num")
 
     def _known(self, node: Query) -> str | None:
         found = literal_of(node)
         if found is None:
             return None
+        if type(found.value) is str:
+            return "ascii" if found.value.isascii() else "str"
         return {int: "int", float: "float"}.get(type(found.value), "other")

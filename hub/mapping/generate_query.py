@@ -179,13 +179,18 @@ class QueryGenerator(Calls, Operators):
     def catch(self, target: Query, fallback: Query, scope: Scope) -> Code:
         made = self.temp()
         before, start = self.failing, len(self.lines)
-        with self.attempt():
+        alike = literal_of(fallback) is not None
+        with self.attempt(quiet=alike):
             value = self.query(target, scope)
             self.emit(f"{made} = {value.text}")
         if self.failing == before:
             self.unwrap(start)
             return replace(value, text=made)
         self.failing = before
+        if alike:
+            other = self.query(fallback, scope)
+            self.emit(f"except RecordError: {made} = {other.text}")
+            return merged(made, (value, other))
         caught = self.temp("x")
         with self.block("except RecordError as e:"):
             self.emit(f"{caught} = text_of(e)")
@@ -198,7 +203,7 @@ class QueryGenerator(Calls, Operators):
     def coalesce(self, left: Query, right: Query, scope: Scope) -> Code:
         made = self.temp()
         before, start = self.failing, len(self.lines)
-        with self.attempt():
+        with self.attempt(quiet=True):
             value = self.query(left, scope)
             self.emit(f"{made} = {value.text}")
         if self.failing == before:

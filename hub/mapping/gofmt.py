@@ -51,7 +51,7 @@ class _Flags:
 
 def sprintf(layout: str, arguments: Sequence[Value]) -> str:
     """The layout with its verbs replaced by the arguments."""
-    plain = _plain(layout)
+    plain = plain_layout(layout)
     if plain is not None and len(plain[1]) == len(arguments):
         found = _joined(plain[0], plain[1], arguments)
         if found is not None:
@@ -60,7 +60,7 @@ def sprintf(layout: str, arguments: Sequence[Value]) -> str:
 
 
 @lru_cache(maxsize=512)
-def _plain(layout: str) -> tuple[list[str], list[str]] | None:
+def plain_layout(layout: str) -> tuple[list[str], list[str]] | None:
     """The literals and verbs of a layout that has only `%v`, `%s` and `%d`: most of them."""
     pieces = re.split("%([vsd])", layout)
     return None if any("%" in literal for literal in pieces[::2]) else (pieces[::2], pieces[1::2])

@@ -157,9 +157,22 @@ class Declaration:
     missing: str = field(default="", compare=False)
 
     @property
+    def result(self) -> str:
+        """What kind of value a call gives, in the words of `emitter.Code`, as the implementation declares it."""
+        found = str(getattr(self.call, "__annotations__", {}).get("return", ""))
+        if self.prepared:
+            found = found.rpartition(", ")[2].rstrip("]") if found.startswith("Callable[") else ""
+        return _RESULTS.get(found.partition("[")[0], "any")
+
+    @property
     def label(self) -> str:
         return f"{'method' if self.is_method else 'function'} {self.name}"
 
+
+_RESULTS: Final = {
+    "str": "str", "bool": "bool", "int": "num", "float": "num", "bytes": "value", "list": "value", "dict": "value",
+    "Timestamp": "value",
+}  # fmt: skip
 
 _FUNCTIONS: dict[str, Declaration] = {}
 _METHODS: dict[str, Declaration] = {}

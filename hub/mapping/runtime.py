@@ -15,6 +15,7 @@ from hub.errors import RecordError
 from hub.mapping import operators, paths
 from hub.mapping.gofmt import sprintf, type_name
 from hub.mapping.gojson import scalar_text
+from hub.mapping.limits import check_bytes
 from hub.mapping.operators import OperatorMismatch
 from hub.mapping.registry import Param, convert
 from hub.mapping.tree import dot_path
@@ -199,7 +200,9 @@ def computed(value: Value) -> Value:
 def lexeme(value: Value) -> Value:
     """Numbers straight from a document as `Number`, for implementations that print them otherwise."""
     actual = type(value)
-    if actual is int or actual is float:
+    if actual is int:
+        return Number(str(value))
+    if actual is float:
         return Number(orjson.dumps(value).decode())
     if actual is list:
         return [lexeme(item) for item in value]
@@ -313,7 +316,7 @@ _HELPERS: Final[tuple[Callable[..., Any], ...]] = (
     annotate, between, prefixed, passed, map_failed, text_of, no_context, undefined, not_found,
     inverted, not_boolean, key_of, kept, kept_fields, bounded, weighed, computed, lexeme, argument, element, part, viewed,
     new_metadata, without_key, steps, every, lookup, real, field_text,
-    dot_search, paths.step, paths.search, paths.assign, paths.without,
+    dot_search, check_bytes, paths.step, paths.search, paths.assign, paths.without,
     operators.add, operators.subtract, operators.multiply, operators.divide, operators.modulo,
     operators.negate, operators.equal, operators.not_equal, operators.less, operators.less_equal,
     operators.greater, operators.greater_equal, operators.truth,

@@ -145,7 +145,9 @@ class EvaluationError(RecordError):
     """
 
     def __init__(self, reason: str, *, placed: bool = False) -> None:
-        super().__init__(reason, component="mapping")
+        # Not through the bases: a `catch` may make one for each record, and this halves it.
+        self.reason = reason
+        self.component = "mapping"
         self.placed = placed
 
     @property
@@ -268,6 +270,8 @@ _QUOTED = {
 
 def go_quote(value: str) -> str:
     """A string as Go's `strconv.Quote` prints it."""
+    if value.isascii() and value.isprintable() and '"' not in value and "\\" not in value:
+        return f'"{value}"'
     out = ['"']
     for char in value:
         if char in _QUOTED:

@@ -130,9 +130,20 @@ def _index(target: Value, index: int) -> Value:
     examples=[Example('root.a = this.a.join(", ")', (('{"a":["x","y"]}', '{"a":"x, y"}'),))],
 )
 def _join(target: Value, delimiter: str | None) -> str:
+    glue = delimiter or ""
+    items = as_array(target)
+    try:
+        check_bytes(sum(map(len, items)) + len(glue) * len(items))
+        return glue.join(items)
+    except TypeError:
+        return _joined_slowly(items, glue)
+
+
+def _joined_slowly(items: list[Any], glue: str) -> str:
+    """Of items that are not all strings: bytes do as well, and errors say which does not."""
     parts = []
     size = 0
-    for index, item in enumerate(as_array(target)):
+    for index, item in enumerate(items):
         if type(item) is not str:
             try:
                 item = as_text(item)
@@ -140,7 +151,6 @@ def _join(target: Value, delimiter: str | None) -> str:
                 raise error.within(f"failed to join element {index}: ") from error
         parts.append(item)
         size += len(item)
-    glue = delimiter or ""
     check_bytes(size + len(glue) * len(parts))
     return glue.join(parts)
 

@@ -32,6 +32,9 @@ def _keys(target: dict[str, Any]) -> list[str]:
     return sorted(target)
 
 
+_SENTINELS: Final = frozenset([id(DELETE), id(NOTHING)])
+
+
 @method(
     "keys",
     category=CATEGORY,
@@ -187,19 +190,21 @@ def _set(target: Value, path: str, value: Value) -> Value:
         Example("root.a = this.a.map_each(x -> if x < 0 { deleted() })", (('{"a":[1,-2]}', '{"a":[1]}'),)),
     ],
 )
-def _map_each(target: Value, query: Lambda) -> Value:
+def _map_each(target: Value, query: Lambda) -> list[Any] | dict[str, Any]:
     if type(target) is list:
-        out = []
-        at = 0
+        out: list[Any] = []
+        keep = out.append
         try:
-            for at, item in enumerate(target):  # noqa: B007
-                found = query(item)
-                if found is NOTHING:
-                    out.append(item)
-                elif found is not DELETE:
-                    out.append(found)
+            for item in target:
+                keep(query(item))
         except EvaluationError as error:
-            raise error.within(f"failed to process element {at}: ") from error
+            raise error.within(f"failed to process element {len(out)}: ") from error
+        if any(map(_SENTINELS.__contains__, map(id, out))):
+            out = [
+                item if found is NOTHING else found
+                for item, found in zip(target, out, strict=True)
+                if found is not DELETE
+            ]
         return out
     if type(target) is dict:
         made = {}
@@ -249,7 +254,7 @@ def _map_each_key(target: Value, query: Lambda) -> dict[str, Any]:
         Example('root.o = this.o.filter(x -> x.key != "b")', (('{"o":{"a":1,"b":2}}', '{"o":{"a":1}}'),)),
     ],
 )
-def _filter(target: Value, test: Lambda) -> Value:
+def _filter(target: Value, test: Lambda) -> list[Any] | dict[str, Any]:
     if type(target) is list:
         return [item for item in target if test(item) is True]
     if type(target) is dict:

@@ -6,12 +6,16 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from hub.mapping.limits import check_bytes, check_items
+from hub.mapping.plainregex import plain
 from hub.mapping.receivers import as_data
 from hub.mapping.regex import Spans, compiled, template
 from hub.mapping.registry import Example, Param, method
 from hub.mapping.values import Value, text
 
 CATEGORY: Final = "Regular Expressions"
+QUICK_BYTES_MAX: Final = 4096
+"""Texts and replacements up to this size are not counted while they are put together: their product is
+within the limit of a string."""
 _PATTERN: Final = Param("pattern", "string", doc="An RE2 expression.")
 
 
@@ -29,8 +33,17 @@ _PATTERN: Final = Param("pattern", "string", doc="An RE2 expression.")
     ],
 )
 def _re_match(pattern: str) -> Callable[[Value], bool]:
-    found = compiled(pattern).found
-    return lambda target: found(as_data(target))
+    found, quick = compiled(pattern).found, plain(pattern)
+    if quick is None:
+        return lambda target: found(as_data(target))
+    search = quick.search
+
+    def run(target: Value) -> bool:
+        if type(target) is str and target.isascii():
+            return search(target) is not None
+        return found(as_data(target))
+
+    return run
 
 
 @method(
@@ -155,8 +168,12 @@ def _replace_all(pattern: str, value: str) -> Callable[[Value], str]:
     fixed = made if isinstance(made, bytes) else b""
     expand = None if isinstance(made, bytes) else made
     check_bytes(len(value))
+    quick = plain(pattern) if expand is None and len(fixed) <= QUICK_BYTES_MAX else None
+    written = text(fixed).replace("\\", "\\\\")
 
     def run(target: Value) -> str:
+        if quick is not None and type(target) is str and target.isascii() and len(target) <= QUICK_BYTES_MAX:
+            return quick.sub(written, target)
         data = as_data(target)
         out = []
         at = size = 0

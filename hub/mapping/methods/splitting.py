@@ -29,7 +29,7 @@ CATEGORY: Final = "String Manipulation"
         Example("root.runs = this.a.split(0)", (('{"a":[1,2,0,3]}', '{"runs":[[1,2],[3]]}'),)),
     ],
 )
-def _split(delimiter: Value, empty_as_null: bool) -> Callable[[Value], Value]:
+def _split(delimiter: Value, empty_as_null: bool) -> Callable[[Value], list[Any]]:
     separator = text(delimiter) if type(delimiter) is bytes else delimiter
 
     def run(target: Value) -> list[Any]:
