@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from hub.processor import Processor, Transform
     from hub.record import Batch, Cursor, Position, TaskName
     from hub.schema import CollectionSchema
-    from hub.spec import Duration, Interpolated, MappingText, Secret, Size, Spec
+    from hub.spec import Duration, Interpolated, MappingText, MutationText, Secret, Size, Spec
 
 _HOMES = {
     "hub.capture": ("Capture", "Discovered", "Finding", "Outlet", "collection_name"),
@@ -25,7 +25,7 @@ _HOMES = {
     "hub.processor": ("Processor", "Transform"),
     "hub.record": ("Batch", "Cursor", "Position", "TaskName"),
     "hub.schema": ("CollectionSchema",),
-    "hub.spec": ("Duration", "Interpolated", "MappingText", "Secret", "Size", "Spec"),
+    "hub.spec": ("Duration", "Interpolated", "MappingText", "MutationText", "Secret", "Size", "Spec"),
 }
 
 __all__ = [  # noqa: RUF022  in the order of their homes
@@ -35,7 +35,7 @@ __all__ = [  # noqa: RUF022  in the order of their homes
     "Processor", "Transform",
     "Batch", "Cursor", "Position", "TaskName",
     "CollectionSchema",
-    "Duration", "Interpolated", "MappingText", "Secret", "Size", "Spec",
+    "Duration", "Interpolated", "MappingText", "MutationText", "Secret", "Size", "Spec",
 ]  # fmt: skip
 
 

@@ -6,6 +6,7 @@ Each says how it is written in a config and in JSON Schema, and reads itself fro
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from contextvars import ContextVar
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -144,11 +145,20 @@ class MappingText(str):
             raise ValueError(f"expected text, got {_shown(written)}")  # noqa: TRY004
         return cls(written)
 
-    def compiled(self) -> Compiled:
-        """The text ready to run. Raises `hub.mapping.ParseError`."""
+    def compiled(self, schema: Mapping[str, Any] | None = None) -> Compiled:
+        """The text ready to run, checked against the documents' JSON Schema if that is known. Raises
+        `hub.mapping.ParseError`."""
         from hub.mapping import compile as compile_mapping
 
-        return compile_mapping(str(self), kind=self.KIND, file=self.file)
+        known = None if schema is None else dict(schema)
+        return compile_mapping(str(self), kind=self.KIND, file=self.file, schema=known)
+
+
+class MutationText(MappingText):
+    """A mapping that assigns into the document, instead of building a new one."""
+
+    __slots__ = ()
+    KIND: ClassVar[Kind] = "mutation"
 
 
 class Interpolated(MappingText):
@@ -159,7 +169,7 @@ class Interpolated(MappingText):
     JSON_SCHEMA: ClassVar[dict[str, Any]] = {"type": "string"}
 
 
-OPTION_TYPES = (Secret, Duration, Size, MappingText, Interpolated)
+OPTION_TYPES = (Secret, Duration, Size, MappingText, MutationText, Interpolated)
 
 
 class Written:

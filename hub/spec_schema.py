@@ -12,7 +12,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 import msgspec
 
-from hub.options import OPTION_TYPES, Duration, Interpolated, MappingText, Secret, Size
+from hub.options import OPTION_TYPES, Duration, Interpolated, MappingText, MutationText, Secret, Size
 from hub.spec import Spec, description_of, hints_of, is_spec, plain_type
 
 
@@ -159,6 +159,7 @@ _NAMES: Mapping[Any, str] = {
     Duration: "duration",
     Size: "size",
     MappingText: "mapping",
+    MutationText: "mapping",
     Interpolated: "interpolated string",
     Any: "any",
 }

@@ -218,7 +218,7 @@ def only_drops(value: Query) -> bool:
 # Projection
 
 
-def projected(mapping: tree.Mapping, fields: Sequence[str]) -> tree.Mapping:
+def projected(mapping: tree.Mapping, fields: Sequence[str], *, mutation: bool = False) -> tree.Mapping:
     """The statements on which these top-level fields depend, for records that have little else.
 
     Filters (`root = if … { deleted() }`) are left out, since they would judge by fields that are not there;
@@ -228,7 +228,7 @@ def projected(mapping: tree.Mapping, fields: Sequence[str]) -> tree.Mapping:
     variables: set[str] = set()
     while True:
         kept = _projected(mapping.statements, needed, variables)
-        wanted, used, whole = _dependencies(kept)
+        wanted, used, whole = _dependencies(kept, mutation=mutation)
         if whole:
             return mapping
         if wanted <= needed and used <= variables:
@@ -276,15 +276,16 @@ def _harmless(value: Query) -> Query:
     return tree.Method(value, "catch", (Argument("", fallback),), declared, (fallback,))
 
 
-def _dependencies(statements: Sequence[Statement]) -> tuple[set[str], set[str], bool]:
-    """Fields of `root` and variables that statements read, and whether they read all of `root`."""
+def _dependencies(statements: Sequence[Statement], *, mutation: bool) -> tuple[set[str], set[str], bool]:
+    """Fields of the new document and variables that statements read, and whether they read all of it. A
+    mutation reads it as `this`, too."""
     fields: set[str] = set()
     variables: set[str] = set()
     whole = False
     for statement in statements:
         for node in tree.walk(statement):
             match node:
-                case tree.Field("root", path):
+                case tree.Field(base, path) if base == "root" or (base == "this" and mutation):
                     fields.update(path[:1])
                     whole = whole or not path
                 case tree.Variable(name):

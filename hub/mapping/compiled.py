@@ -71,7 +71,8 @@ class Compiled:
     @cached_property
     def writes(self) -> frozenset[tuple[str, ...]]:
         """Paths of the new document that may be assigned; `()` stands for the whole."""
-        return analysis.writes(self.tree)
+        found = analysis.writes(self.tree)
+        return found | {()} if self.kind == "mutation" else found
 
     def source_of(self, field: str) -> str | None:
         """The top-level field of the source whose untouched value this output field always is, if any."""
@@ -80,7 +81,8 @@ class Compiled:
     def project(self, fields: Sequence[str]) -> Compiled:
         """The same mapping reduced to the statements that these output fields, metadata and the flow of
         control depend on: for records of which only the key is known."""
-        return Compiled(self.kind, analysis.projected(self.mapping, fields), self.context, self.text)
+        reduced = analysis.projected(self.mapping, fields, mutation=self.kind == "mutation")
+        return Compiled(self.kind, reduced, self.context, self.text)
 
     @property
     def mapping(self) -> trees.Mapping:

@@ -50,26 +50,36 @@ def rebuilt(
         indexes = [index for index, result in enumerate(results) if result is not DELETE]
         results = [results[index] for index in indexes]
     lines: dict[int, bytes] = {}
+    shared, columns = batch.shared, batch.columns
     if unchanged:
         if unparsed:
             whole = batch.lines()
             lines = {new: whole[old] for new, old in enumerate(indexes) if old in unparsed}
         results = [docs[old] if new is NOTHING else new for old, new in zip(indexes, results, strict=True)]
     errors = {new: errors[old] for new, old in enumerate(indexes) if old in errors} if dropped else errors
+    if metas is not None:
+        kept = [batch.metadata(index) if index in failed else metas[index] for index in indexes]
+        try:
+            shared, columns = metadata_of(kept)
+        except EvaluationError:
+            for place, index in enumerate(indexes):
+                try:
+                    metadata_of([kept[place]])
+                except EvaluationError as error:
+                    errors[place], results[place], kept[place] = error, docs[index], batch.metadata(index)
+            shared, columns = metadata_of(kept)
     try:
         ndjson, plain = printed(results, lines)
-    except DocumentError:
+    except (DocumentError, TypeError):
         whole = batch.lines()
         for new, why in unprintable(results, lines).items():
             lines[new] = whole[indexes[new]]
             if results[new] is not docs[indexes[new]]:
                 errors[new] = why
         ndjson, plain = printed(results, lines)
-    ops, shared, columns = batch.ops, batch.shared, batch.columns
+    ops = batch.ops
     if metas is not None:
-        kept = [batch.metadata(index) if index in failed else metas[index] for index in indexes]
         ops = operations(batch, indexes, metas, failed)
-        shared, columns = metadata_of(kept)
     elif dropped:
         ops = bytes([batch.ops[index] for index in indexes]) if batch.ops is not None else None
         columns = {name: [values[index] for index in indexes] for name, values in columns.items()}
@@ -114,8 +124,8 @@ def unprintable(docs: Sequence[Any], lines: Mapping[int, bytes]) -> dict[int, Re
         if index not in lines:
             try:
                 encode_lines([doc])
-            except DocumentError as error:
-                found[index] = EvaluationError(error.reason)
+            except (DocumentError, TypeError) as error:
+                found[index] = EvaluationError(str(error))
     return found
 
 
@@ -173,5 +183,5 @@ def settled(value: Value) -> Any:
         return value
     try:
         return decode(encode_lines([value]))
-    except DocumentError as error:
+    except (DocumentError, TypeError) as error:
         raise EvaluationError(f"metadata cannot hold this value: {error}") from error

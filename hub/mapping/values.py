@@ -60,6 +60,10 @@ class Sentinel:
     def __repr__(self) -> str:
         return self.kind.upper()
 
+    def json_text(self) -> str:
+        """What an array shows that was made of one by a method; literals leave them out."""
+        return "null"
+
     def __copy__(self) -> Sentinel:
         return self
 

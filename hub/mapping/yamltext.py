@@ -31,6 +31,7 @@ from hub.mapping.values import (
 VALUES_MAX: Final = 1_000_000
 """Values in one text, aliases counted as often as they are used: a short text may stand for gigabytes."""
 
+_NOT_UTF8: Final = re.compile("[\ud800-\udfff]")
 _INT: Final = re.compile(r"[-+]?(?:0x[0-9a-fA-F_]+|0o[0-7_]+|0b[01_]+|[0-9][0-9_]*)")
 _FLOAT: Final = re.compile(r"[-+]?(?:\.[0-9]+|[0-9][0-9_]*(?:\.[0-9_]*)?)(?:[eE][-+]?[0-9]+)?")
 _TIME: Final = re.compile(r"[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}(?:[Tt ].*)?")
@@ -61,6 +62,10 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
 
 def parse_yaml(value: str) -> Value:
     """The first document of a text."""
+    if "\x00" in value:
+        raise EvaluationError("yaml: control characters are not allowed")
+    if not value.isascii() and _NOT_UTF8.search(value):
+        raise EvaluationError("yaml: invalid leading UTF-8 octet")
     loader = _Loader(value)
     try:
         if not loader.check_node():

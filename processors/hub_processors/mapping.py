@@ -47,16 +47,18 @@ class MappingProcessor(Processor, frozen=True, kw_only=True):
         return MappingTransform(self._compiled, source)
 
     def warnings(self, source: CollectionSchema) -> Sequence[str]:
-        if source.is_open or not source.schema:
-            return ()
-        from hub.mapping import compile as compile_mapping
-
-        compiled = compile_mapping(str(self.mapping), file=self.mapping.file, schema=source.schema)
-        return [f"line {warning.line}: {warning.message}" for warning in compiled.warnings]
+        return mapping_warnings(self.mapping, source)
 
     @cached_property
     def _compiled(self) -> Compiled:
         return self.mapping.compiled()
+
+
+def mapping_warnings(text: MappingText, source: CollectionSchema) -> Sequence[str]:
+    """What is odd about a mapping over documents of a known schema."""
+    if source.is_open or not source.schema:
+        return ()
+    return [f"line {found.line}: {found.message}" for found in text.compiled(source.schema).warnings]
 
 
 class _Partial(NamedTuple):

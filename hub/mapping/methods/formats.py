@@ -118,7 +118,11 @@ def _to_python(value: Value, depth: int) -> Any:
     if isinstance(value, str):
         return _utf8_only(value)
     if isinstance(value, Number):
-        return value.plain()
+        value = value.plain()
+    if isinstance(value, float):
+        return float(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return int(value)
     if isinstance(value, Timestamp):
         return value.rfc3339()
     if isinstance(value, Float32):
