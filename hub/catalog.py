@@ -55,6 +55,12 @@ class Sources:
             return False
         return not any(pattern.fullmatch(collection) for pattern in self._excluded)
 
+    @property
+    def may_be_several(self) -> bool:
+        """True when more than one collection can be meant."""
+        named = [pattern for pattern in self.patterns if not pattern.startswith("!")]
+        return len(named) > 1 or any(map(is_glob, named))
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Sources) and other.patterns == self.patterns
 

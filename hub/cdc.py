@@ -5,7 +5,8 @@ Mappings and sinks see these names with an `@` before them, whatever database a 
 
 | name             | value                                                                              |
 |------------------|------------------------------------------------------------------------------------|
-| `operation`      | `create`, `update`, `delete`, `read` (a snapshot's row), `truncate`                |
+| `operation`      | `create`, `update`, `delete`, `read` (a snapshot's row), `truncate`; and the marks |
+|                  | `backfill` and `sweep`, between which all rows are read again                      |
 | `schema`         | the schema (or database) of the table, as the source spells it                     |
 | `table`          | the table                                                                          |
 | `lsn`            | integer: where the change stands in the source's log                               |

@@ -113,6 +113,9 @@ class Materialization(Spec, frozen=True, kw_only=True):
     needs_schema: ClassVar[bool] = False
     """True for a destination with columns: the engine then infers what an open schema does not list, and
     calls `describe` before the first document that needs it."""
+    sweeps: ClassVar[bool] = False
+    """True for a destination that can tell after a backfill which rows were not seen in it. `write` is then given
+    its marks (`hub.record.MARKS`), each in a batch of its own; other destinations never see them."""
 
     @abc.abstractmethod
     async def check(self, task: TaskName) -> Sequence[Finding]:

@@ -7,7 +7,7 @@ only carried from a capture to a sink is never made into a Python object.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import compress
 from typing import Any, ClassVar, NamedTuple, NewType, Self
 
@@ -18,9 +18,14 @@ from hub.errors import RecordError
 
 TaskName = NewType("TaskName", str)
 
-CREATE, UPDATE, DELETE, READ, TRUNCATE = b"cudrt"
-"""Operations, one byte a record. `r` is a row read by a snapshot; `t` empties the collection's table
-(its document is `{}`). They print as `chr(op)` and appear to mappings as `@operation`."""
+CREATE, UPDATE, DELETE, READ, TRUNCATE, BACKFILL, SWEEP = b"cudrtbs"
+"""Operations, one byte a record. `r` is a row read by a snapshot. Three speak of the whole collection, and
+their document is `{}`: `t` empties it; from `b` on all its rows are read again; at `s` they have been, so that
+rows which were neither read nor written since `b` are no longer in the source. They print as `chr(op)` and
+appear to mappings as `@operation`."""
+
+MARKS = frozenset((BACKFILL, SWEEP))
+ABOUT_ALL = frozenset((TRUNCATE, BACKFILL, SWEEP))
 
 OPERATIONS: Mapping[int, str] = {
     CREATE: "create",
@@ -28,6 +33,8 @@ OPERATIONS: Mapping[int, str] = {
     DELETE: "delete",
     READ: "read",
     TRUNCATE: "truncate",
+    BACKFILL: "backfill",
+    SWEEP: "sweep",
 }
 
 Document = Any
@@ -116,6 +123,11 @@ class Batch:
             self._docs = decode_lines(self.ndjson)
             assert len(self._docs) == self.count, "as many documents as lines"
         return self._docs
+
+    @property
+    def has_marks(self) -> bool:
+        """True when a record begins or ends a backfill."""
+        return self.ops is not None and (BACKFILL in self.ops or SWEEP in self.ops)
 
     @property
     def has_docs(self) -> bool:
@@ -210,6 +222,18 @@ class Batch:
             columns_json=None,
             errors=errors,
         )
+
+    def parted(self, alone: Collection[int]) -> Iterator[Batch]:
+        """The same records in batches, each record whose operation is in `alone` in one of its own."""
+        start = 0
+        for index, op in enumerate(self.ops or b""):
+            if op in alone:
+                if index > start:
+                    yield self.take(range(start, index))
+                yield self.take((index,))
+                start = index + 1
+        if start < self.count:
+            yield self.take(range(start, self.count))
 
     def pieces(self, bytes_max: int) -> list[Batch]:
         """The same records in batches of about this many bytes of documents, cut where a record ends."""

@@ -15,7 +15,7 @@ from hub.catalog import DerivationTask, Step
 from hub.errors import FatalError, RecordError
 from hub.materialization import Binding, BindingSpec, ErrorPolicy
 from hub.processor import Transform
-from hub.record import TRUNCATE, Batch, concat
+from hub.record import ABOUT_ALL, MARKS, Batch, concat
 from hub.schema import CollectionSchema, ColumnType, describe, widened
 
 if TYPE_CHECKING:
@@ -47,10 +47,12 @@ class Outcome:
     work: list[tuple[Binding, CollectionSchema | Batch]] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     skipped: int = 0
+    unswept: dict[str, str] = field(default_factory=dict)
+    """Collections whose backfill cannot be swept after, with the reason."""
 
     def writes(self) -> list[tuple[Binding, CollectionSchema | Batch]]:
-        """The work with the batches of one binding put together, as far as no schema of it stands between: a
-        destination pays for every call."""
+        """The work with the batches of one binding put together, as far as no schema or mark of it stands between:
+        a destination pays for every call."""
         groups: list[tuple[Binding, list[Batch] | CollectionSchema]] = []
         # Leaves keep one object a binding, so its identity tells it from others.
         open_groups: dict[int, list[Batch]] = {}
@@ -58,6 +60,9 @@ class Outcome:
             if isinstance(work, CollectionSchema):
                 open_groups.pop(id(binding), None)
                 groups.append((binding, work))
+            elif work.has_marks:
+                open_groups.pop(id(binding), None)
+                groups.append((binding, [work]))
             elif id(binding) in open_groups:
                 open_groups[id(binding)].append(work)
             else:
@@ -114,10 +119,21 @@ class Node:
 class Leaf:
     """One binding's end of the tree of one source collection: schema and route of what is written."""
 
-    def __init__(self, options: BindingSpec, target: Compiled | None, *, needs_schema: bool) -> None:
+    def __init__(
+        self,
+        options: BindingSpec,
+        target: Compiled | None,
+        *,
+        needs_schema: bool,
+        sweeps: bool = False,
+        shared: bool = False,
+    ) -> None:
         self._options = options
         self._target = target
         self._needs_schema = needs_schema
+        self._sweeps = sweeps
+        self._shared = shared
+        """Others may write to the same place, whose rows a sweep would take for gone."""
         self._schema = CollectionSchema("")
         self._columns: dict[str, ColumnType] = {}
         self._bindings: dict[str, Binding] = {}
@@ -132,6 +148,16 @@ class Leaf:
             self._schema = self._with_columns()
 
     def run(self, batch: Batch, outcome: Outcome) -> None:
+        if batch.has_marks:
+            for part in batch.parted(MARKS):
+                if not part.has_marks or (self._sweeps and not self._shared):
+                    self._run(part, outcome)
+                elif self._sweeps:
+                    outcome.unswept[batch.collection] = "several collections are written to one place"
+        else:
+            self._run(batch, outcome)
+
+    def _run(self, batch: Batch, outcome: Outcome) -> None:
         if self._needs_schema and self._schema.is_open:
             self._learn(batch)
         for target, routed in self._routed(batch, outcome):
@@ -147,8 +173,8 @@ class Leaf:
 
     def _learn(self, batch: Batch) -> None:
         docs = batch.docs
-        if batch.ops is not None and TRUNCATE in batch.ops:
-            docs = [doc for doc, op in zip(docs, batch.ops, strict=True) if op != TRUNCATE]
+        if batch.ops is not None and not ABOUT_ALL.isdisjoint(batch.ops):
+            docs = [doc for doc, op in zip(docs, batch.ops, strict=True) if op not in ABOUT_ALL]
         changed = widened(self._columns, [doc for doc in docs if isinstance(doc, dict)])
         if changed is not None:
             self._columns = changed
@@ -164,6 +190,9 @@ class Leaf:
         if isinstance(found, str):
             return [(found, batch)]
         failed = {index: value for index, value in enumerate(found) if isinstance(value, RecordError)}
+        if failed and batch.has_marks:
+            outcome.unswept[batch.collection] = f"its documents say where they go: {failed[0].reason}"
+            return []
         if failed:
             keep = [index for index in range(batch.count) if index not in failed]
             settled(batch.with_errors(failed), self._options.on_error, "route", outcome)

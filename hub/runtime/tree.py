@@ -6,9 +6,11 @@ log, and kept. Growing is pure: catalog and name in, tree out.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
-from hub.catalog import Catalog, MaterializationTask
+from hub.catalog import Catalog, DerivationTask, MaterializationTask
+from hub.materialization import BindingSpec
 from hub.record import Batch
 from hub.runtime.stage import Leaf, Node, Outcome, renamed
 from hub.schema import CollectionSchema
@@ -71,21 +73,37 @@ def grown(
 ) -> Node | None:
     """The tree of one collection, or None when the materialization does not read it."""
 
-    def leaves(name: str) -> list[Leaf]:
+    fixed = Counter(str(rule.options.target) for rule in task.bindings if is_fixed(rule.options))
+
+    def leaves(name: str, *, mixed: bool) -> list[Leaf]:
         return [
-            Leaf(rule.options, target, needs_schema=task.materialization.needs_schema)
+            Leaf(
+                rule.options,
+                target,
+                needs_schema=task.materialization.needs_schema,
+                sweeps=task.materialization.sweeps,
+                shared=mixed
+                or (
+                    is_fixed(rule.options)
+                    and (rule.sources.may_be_several or fixed[str(rule.options.target)] > 1)
+                ),
+            )
             for rule, target in zip(task.bindings, targets, strict=True)
             if rule.sources.matches(name)
         ]
 
-    def children(name: str) -> list[Node]:
-        found = []
-        for derivation in catalog.derivations.values():
-            if derivation.sources.matches(name):
-                node = Node(derivation, children(derivation.name), leaves(derivation.name))
-                if node.children or node.leaves:
-                    found.append(node)
-        return found
+    def node(derivation: DerivationTask | None, name: str, *, mixed: bool) -> Node:
+        children = [
+            node(child, child.name, mixed=mixed or child.sources.may_be_several)
+            for child in catalog.derivations.values()
+            if child.sources.matches(name)
+        ]
+        return Node(derivation, [c for c in children if c.children or c.leaves], leaves(name, mixed=mixed))
 
-    root = Node(None, children(collection), leaves(collection))
+    root = node(None, collection, mixed=False)
     return root if root.children or root.leaves else None
+
+
+def is_fixed(options: BindingSpec) -> bool:
+    """Whether a binding writes to one target, whatever its records say."""
+    return options.target is not None and "${!" not in str(options.target)

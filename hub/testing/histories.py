@@ -2,7 +2,8 @@
 
 A history is what a source could have done: creates, updates (some of them leaving out unchanged large
 fields), deletes (of keys never seen, too), key changes, truncates, snapshot reads, in transactions, and
-a schema that grows, widens and clashes on the way. Values and names are hostile. Everything comes from
+a schema that grows, widens and clashes on the way. It may lose rows without saying so, until a backfill
+reads again what is left. Values and names are hostile. Everything comes from
 one seed, so that a failure can be run again.
 """
 
@@ -14,7 +15,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hub import cdc
-from hub.record import CREATE, DELETE, OPERATIONS, READ, TRUNCATE, UPDATE, Batch
+from hub.record import (
+    BACKFILL,
+    CREATE,
+    DELETE,
+    MARKS,
+    OPERATIONS,
+    READ,
+    SWEEP,
+    TRUNCATE,
+    UPDATE,
+    Batch,
+)
 from hub.schema import CollectionSchema, ColumnType, describe, widen
 from hub.schema.types import (
     BOOLEAN,
@@ -140,14 +152,17 @@ def batch_of(changes: Sequence[Change]) -> Batch:
     )
 
 
-def history(seed: int, *, extremes: bool, transactions: int = 12) -> History:
+def history(seed: int, *, extremes: bool, backfills: bool = True, transactions: int = 12) -> History:
     """A random history."""
-    return _Maker(random.Random(seed), extremes).make(transactions)
+    return _Maker(random.Random(seed), extremes, backfills).make(transactions)
 
 
 class _Maker:
-    def __init__(self, chance: random.Random, extremes: bool) -> None:
+    def __init__(self, chance: random.Random, extremes: bool, backfills: bool) -> None:
         self._chance = chance
+        self._backfills = backfills
+        self._unread: list[tuple[Any, ...]] | None = None
+        """The keys that the backfill which is under way has still to read."""
         self._extremes = extremes
         self._key = chance.choice((("key",), ("key",), ("key", "part")))
         key_type = chance.choice((INT64, STRING))
@@ -210,6 +225,11 @@ class _Maker:
         return True
 
     def _change(self) -> list[Change]:
+        if self._backfills:
+            if self._unread is not None and self._chance.random() < 0.4:
+                return self._read_on()
+            if self._unread is None and self._chance.random() < 0.04:
+                return [self._begin_backfill()]
         choice = self._chance.random()
         known = list(self._live)
         if choice < 0.02:
@@ -224,6 +244,23 @@ class _Maker:
             return [self._partial(self._chance.choice(known))]
         key = self._new_key()
         return [self._write(UPDATE if key in self._live else self._chance.choice((CREATE, READ)), key)]
+
+    def _begin_backfill(self) -> Change:
+        """Some rows have gone from the source, and nobody has said so."""
+        for key in self._chance.sample(list(self._live), self._chance.randint(0, len(self._live))):
+            if self._chance.random() < 0.5:
+                del self._live[key]
+        self._unread = self._chance.sample(list(self._live), len(self._live))
+        return Change(BACKFILL, {}, self._ts_ms)
+
+    def _read_on(self) -> list[Change]:
+        """The next rows of the backfill, or its end."""
+        assert self._unread is not None
+        if not self._unread:
+            self._unread = None
+            return [Change(SWEEP, {}, self._ts_ms)]
+        keys = [self._unread.pop() for _ in range(min(len(self._unread), self._chance.randint(1, 5)))]
+        return [Change(READ, dict(self._live[key]), self._ts_ms) for key in keys if key in self._live]
 
     def _new_key(self) -> tuple[Any, ...]:
         number = self._chance.randrange(KEYS)
@@ -272,12 +309,21 @@ class Model:
     soft: bool = False
     rows: dict[tuple[Any, ...], dict[str, Any]] = field(default_factory=dict)
     log: list[dict[str, Any]] = field(default_factory=list)
+    seen: set[tuple[Any, ...]] | None = None
+    """The keys that were read or written since the backfill began that is under way."""
 
     def take(self, change: Change) -> None:
         """One more change."""
+        if self.mode != "append":
+            if change.op in MARKS:
+                self._take_mark(change)
+                return
+            if self.seen is not None and change.op not in (DELETE, TRUNCATE):
+                self.seen.add(self._key_of(change))
         match self.mode:
             case "append":
-                self.log.append({**change.document, "_operation": OPERATIONS[change.op]})
+                if change.op not in MARKS:
+                    self.log.append({**change.document, "_operation": OPERATIONS[change.op]})
             case "history":
                 self._take_version(change)
             case _:
@@ -308,7 +354,24 @@ class Model:
         elif key in self.rows:
             self.rows[key]["_deleted_at"] = self.rows[key].get("_deleted_at") or change.ts_ms
 
+    def _take_mark(self, change: Change) -> None:
+        if change.op == BACKFILL:
+            self.seen = set()
+            return
+        gone = [key for key in self.rows if key not in self.seen] if self.seen is not None else []
+        for key in gone:
+            row = self.rows[key] if self.soft else self.rows.pop(key)
+            if self.soft:
+                row["_deleted_at"] = row.get("_deleted_at") or change.ts_ms
+            elif self.mode == "history":
+                row |= {"_valid_to": change.ts_ms, "_is_current": False}
+        self.seen = None
+
     def _take_version(self, change: Change) -> None:
+        if change.op == READ and self.seen is not None:
+            held = self.rows.get(self._key_of(change), {})
+            if held and all(held.get(name) == value for name, value in change.document.items()):
+                return
         keys = [self._key_of(change)] if change.op != TRUNCATE else list(self.rows)
         for key in keys:
             before = self.rows.pop(key, None)

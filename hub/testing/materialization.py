@@ -18,7 +18,7 @@ import anyio
 
 from hub.errors import HubError, TransientError
 from hub.materialization import Binding, BindingSpec, Materialization, Rejected, Sink
-from hub.record import Cursor, Place, TaskName
+from hub.record import MARKS, Cursor, Place, TaskName
 from hub.schema import CollectionSchema, ColumnType
 from hub.testing.histories import COLLECTION, Change, History, Model, batch_of, history
 from hub.testing.values import canonical
@@ -75,7 +75,7 @@ async def check_materialization(
         made = subject()
         chosen = options[seed % len(options)]
         plan = Plan(seed, chosen, one_by_one=seed % 10 == 9)
-        told = history(seed, extremes=made.holds_extremes)
+        told = history(seed, extremes=made.holds_extremes, backfills=made.materialization.sweeps)
         try:
             await run_history(made, told, plan)
             compare(made, told, plan)
@@ -203,6 +203,9 @@ class _Run:
             if isinstance(item, CollectionSchema):
                 await self._flush(sink, changes)
                 await sink.describe(self._binding, item)
+            elif item.op in MARKS:
+                await self._flush(sink, changes)
+                await self._flush(sink, [item])
             else:
                 changes.append(item)
                 if self._plan.one_by_one or self._chance.random() < 0.15:

@@ -66,6 +66,7 @@ class DuckDBMaterialization(Materialization, frozen=True, kw_only=True):
     binding_type: ClassVar[type[BindingSpec]] = SqlBinding
     delivery: ClassVar[Delivery] = "exactly once"
     needs_schema: ClassVar[bool] = True
+    sweeps: ClassVar[bool] = True
 
     path: Annotated[str, Meta(description="The database file. It is made when there is none.", min_length=1)]
     schema: Annotated[

@@ -53,6 +53,7 @@ class MySQLMaterialization(Materialization, frozen=True, kw_only=True):
     binding_type: ClassVar[type[BindingSpec]] = SqlBinding
     delivery: ClassVar[Delivery] = "exactly once"
     needs_schema: ClassVar[bool] = True
+    sweeps: ClassVar[bool] = True
 
     host: Annotated[str, Meta(description="The server's name or address.")] = "127.0.0.1"
     port: Annotated[int, Meta(description="The server's port.", ge=1, le=65535)] = 3306

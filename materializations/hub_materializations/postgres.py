@@ -59,6 +59,7 @@ class PostgresMaterialization(Materialization, frozen=True, kw_only=True):
     binding_type: ClassVar[type[BindingSpec]] = SqlBinding
     delivery: ClassVar[Delivery] = "exactly once"
     needs_schema: ClassVar[bool] = True
+    sweeps: ClassVar[bool] = True
 
     dsn: Annotated[
         Secret,

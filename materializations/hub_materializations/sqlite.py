@@ -64,6 +64,7 @@ class SQLiteMaterialization(Materialization, frozen=True, kw_only=True):
     binding_type: ClassVar[type[BindingSpec]] = SqlBinding
     delivery: ClassVar[Delivery] = "exactly once"
     needs_schema: ClassVar[bool] = True
+    sweeps: ClassVar[bool] = True
 
     path: Annotated[str, Meta(description="The database file. It is made when there is none.", min_length=1)]
     lock_timeout: Annotated[
@@ -229,6 +230,8 @@ DIALECT = Dialect(
     begin="BEGIN IMMEDIATE",
     names=NameRule(folds_case=True),
     drop_not_null=None,
+    copies_types=False,
+    same=lambda one, other, _type: f"{one} IS {other}",
     cursor_types=("TEXT", "BIGINT", "TEXT"),
     index_current="CREATE UNIQUE INDEX {name} ON {table} ({key}) WHERE {current}",
 )

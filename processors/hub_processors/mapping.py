@@ -18,7 +18,7 @@ from hub.errors import RecordError
 from hub.mapping.kinds import kind_of
 from hub.options import MappingText
 from hub.processor import Processor, Transform
-from hub.record import DELETE, TRUNCATE, UPDATE, Batch, concat
+from hub.record import ABOUT_ALL, DELETE, UPDATE, Batch, concat
 from hub.schema import CollectionSchema, pointer, to_json_schema
 from hub.schema.types import BOOLEAN, FLOAT64, STRING
 
@@ -93,16 +93,17 @@ class MappingTransform:
         untouched = batch.columns.get(UNCHANGED)
         if untouched is not None and any(untouched):
             return self._with_untouched(batch, untouched)
-        if ops is None or not self._key or not (DELETE in ops or UPDATE in ops or TRUNCATE in ops):
+        if ops is None or not ops.strip(b"cr") or (not self._key and ABOUT_ALL.isdisjoint(ops)):
             return [self._compiled.run(batch)]
-        rows = [index for index, op in enumerate(ops) if op not in (DELETE, TRUNCATE)]
+        aside = ABOUT_ALL | {DELETE} if self._key else ABOUT_ALL
+        rows = [index for index, op in enumerate(ops) if op not in aside]
         mapped, kept = self._compiled.run_indexed(batch.take(rows))
         kept = [rows[index] for index in kept]
-        gone = self._gone(ops, kept)
+        gone = self._gone(ops, kept) if self._key else []
         if not gone and len(rows) == batch.count:
             return [mapped]
-        truncates = [index for index, op in enumerate(ops) if op == TRUNCATE]
-        parts = [(mapped, kept), (self._removed(batch.take(gone)), gone), (batch.take(truncates), truncates)]
+        whole = [index for index, op in enumerate(ops) if op in ABOUT_ALL]
+        parts = [(mapped, kept), (self._removed(batch.take(gone)), gone), (batch.take(whole), whole)]
         return [in_order([(part, indexes) for part, indexes in parts if part.count])]
 
     def _gone(self, ops: bytes, kept: Sequence[int]) -> list[int]:

@@ -246,17 +246,18 @@ class Copier:
             record_bytes_max=self._capture.max_record,
             may_omit=self._capture.on_oversized == "omit",
         )
-        truncates = state.replace and not state.began
+        # Also when a restart reads from the start once more: what was seen then may be gone by now.
+        begins = state.replace and handover.cursor is None
         began, rows_before = time.monotonic(), 0
 
         async def deliver(piece: Piece) -> None:
-            nonlocal truncates, rows_before
+            nonlocal begins, rows_before
             if self.holds:
                 # Read anew after a restart whatever stands here, so that sinks need not wait for its end.
                 handover.begin()
                 self._tables.began(oid)
-            await self._out.send(batches_of(piece, truncates=truncates), position() if self.holds else None)
-            truncates = False
+            await self._out.send(batches_of(piece, begins=begins, ends=False), position() if self.holds else None)
+            begins = False
             rows_before += piece.rows
             self._out.progress(piece.layout.schema.collection, rows_before, piece.table.rows_estimate)
 
@@ -269,7 +270,7 @@ class Copier:
         else:
             piece = await read_whole(self._connection, wanted, layout, moment, deliver)
         piece = piece._replace(rows_before=rows_before)
-        return piece, batches_of(piece, truncates=truncates)
+        return piece, batches_of(piece, begins=begins, ends=state.replace and piece.upper is None)
 
     def _adapt(self, oid: int, piece: Piece, wanted: int, took_s: float) -> None:
         """How many rows to read next time, in one process: as many as take the time of a chunk, and not more than

@@ -7,6 +7,8 @@ the server that says which transactions it sees, so each change can be judged ex
 * in a range whose chunk sees the change's transaction, it is dropped: the chunk has shown it;
 * else it is kept.
 
+A table that is read again while it is followed keeps them all: who holds its rows needs every deletion.
+
 The hard thing is a commit that waits for a synchronous standby: the stream has it already, but it is
 still invisible to every new snapshot. Therefore the next chunk may only be read under a snapshot that sees
 all transactions judged so far (`must_see`). Watermarks and LSN fences lose rows here.
@@ -101,6 +103,10 @@ class HandOver:
 
     def keeps(self, key: Key, xid: int) -> bool:
         """Whether a committed change is to be sent on. Raises Incomparable."""
+        if self.state.refresh:
+            # A deletion that a chunk has shown by leaving the row out would not reach those who hold it. What a
+            # chunk has shown already leads once more to what it has shown.
+            return True
         if self.is_doomed:
             return False
         ranges_before = self.rank(key)
@@ -109,8 +115,7 @@ class HandOver:
                 return True
             ranges_before -= 1
         if ranges_before >= len(self._chunks):
-            # Beyond the cursor. A refreshed table holds the row already, so that a deletion must not be lost.
-            return self.state.refresh
+            return False
         chunk = self._chunks[ranges_before]
         return chunk.fence == 0 or not chunk.visibility.sees(xid)
 
@@ -147,15 +152,17 @@ class HandOver:
 
     def doom(self) -> None:
         """A transaction has emptied the table: what it writes from here on is left to the copy, which begins
-        anew (`restart`) once the transaction has ended."""
-        self.is_doomed = True
+        anew (`restart`) once the transaction has ended. A table that is still followed needs neither."""
+        self.is_doomed = not self.state.refresh
 
     def restart(self) -> None:
         """The table was emptied, and whoever holds a copy of it has emptied that: begin anew."""
+        if not self.is_doomed:
+            return
         self._floor = None
         self._chunks = []
         self.is_doomed = False
-        self.state = Copying()
+        self.state = Copying(replace=self.state.replace)
         self._restate()
 
     def order(self, sort_key: SortKey | None) -> None:

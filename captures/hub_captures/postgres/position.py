@@ -58,8 +58,9 @@ class Copying(msgspec.Struct, frozen=True, omit_defaults=True):
 
     `floor` is the upper end of the ranges whose chunks are forgotten, because the stream has passed their
     fences; the ranges of `chunks` follow it without a hole. `rows` counts rows read so far. `refresh` says
-    that the table was followed before, so that rows beyond the cursor are there already. `replace` says
-    that it begins with a truncation. `where` restricts the rows that are read.
+    that the table was followed before and still is: every change of it is sent on. `replace` says that rows of
+    before may be there that are in the table no longer, so the copy stands between the marks of a backfill.
+    `where` restricts the rows that are read.
     """
 
     floor: Key | None = None
@@ -93,8 +94,8 @@ class PostgresPosition(Position, frozen=True, omit_defaults=True):
 
     `xids` are transactions since the last chunk that touched tables under copy: the next chunk must see
     them. `copying` are the tables whose copy is under way, by OID, `copied` those that were read whole. `waiting`
-    counts those whose copy has not begun: all that are neither here nor in the note. `replaces` says that they
-    begin with a truncation. `done` says that a source read once (`snapshot: only`) has been read.
+    counts those whose copy has not begun: all that are neither here nor in the note. `replaces` says that
+    they stand between the marks of a backfill. `done` says that a source read once (`snapshot: only`) has been read.
     """
 
     system_id: str

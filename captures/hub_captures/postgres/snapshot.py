@@ -14,7 +14,7 @@ import msgspec
 
 from hub import cdc
 from hub.errors import HubError
-from hub.record import READ, TRUNCATE, Batch
+from hub.record import BACKFILL, READ, SWEEP, Batch
 from hub_captures.postgres import catalog
 from hub_captures.postgres.catalog import Table
 from hub_captures.postgres.changes import oversized_error
@@ -321,8 +321,8 @@ def _copy_sql(table: Table, rest: str) -> str:
     )
 
 
-def batches_of(piece: Piece, *, truncates: bool) -> list[Batch]:
-    """The rows as a batch of reads; before it, when the collection begins anew, a truncation."""
+def batches_of(piece: Piece, *, begins: bool, ends: bool) -> list[Batch]:
+    """The rows as a batch of reads, with the mark that begins a backfill before it and the one that ends it after."""
     shared = {
         cdc.SCHEMA: piece.table.schema,
         cdc.TABLE: piece.table.name,
@@ -332,8 +332,8 @@ def batches_of(piece: Piece, *, truncates: bool) -> list[Batch]:
     }
     collection = piece.layout.schema.collection
     made = []
-    if truncates:
-        made.append(Batch(collection, 1, ndjson=b"{}\n", ops=bytes([TRUNCATE]), shared=shared))
+    if begins:
+        made.append(Batch(collection, 1, ndjson=b"{}\n", ops=bytes([BACKFILL]), shared=shared))
     for read in piece.reads:
         if read.rows:
             columns = {cdc.OVERSIZED: cdc.sparse(read.oversized, read.rows)} if read.oversized else None
@@ -341,4 +341,6 @@ def batches_of(piece: Piece, *, truncates: bool) -> list[Batch]:
             made.append(
                 Batch(collection, read.rows, ndjson=read.ndjson, ops=ops, shared=shared, columns=columns)
             )
+    if ends:
+        made.append(Batch(collection, 1, ndjson=b"{}\n", ops=bytes([SWEEP]), shared=shared))
     return made

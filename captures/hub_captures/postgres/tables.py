@@ -181,7 +181,7 @@ class Tables:
         return pack_followed({oid: t.followed for oid, t in self.by_oid.items() if t.handover is None})
 
     def _of_waiting(self) -> tuple[bool, dict[str, Copying]]:
-        """Whether those that wait begin with a truncation, and those of them with more to remember."""
+        """Whether those that wait stand between the marks of a backfill, and those of them with more to remember."""
         if self._said_of_waiting is None:
             states = {oid: t.handover.state for oid, t in self._waiting.items() if t.handover is not None}
             replaces = _REPLACING in states.values() and Copying() not in states.values()

@@ -142,29 +142,29 @@ class Upkeep:
 
     async def signal(self, content: bytes) -> None:
         """`select pg_logical_emit_message(true, 'hub.signal', '{"snapshot": ["public.orders"]}')`, with an
-        optional `"where"`, `"replace"` and `"task"`, the capture that is meant."""
+        optional `"where"` and `"task"`, the capture that is meant."""
         try:
             asked = json.loads(content)
             if asked.get("task", self._out.task) != self._out.task:
                 return
             patterns = [str(pattern) for pattern in asked["snapshot"]]
-            where, replace = str(asked.get("where", "")), bool(asked.get("replace", False))
+            where = str(asked.get("where", ""))
         except (ValueError, KeyError, TypeError, AttributeError):
             self._out.notice(
                 'a signal was not understood; expected {"snapshot": ["schema.table"], "where": "condition"}',
                 content=content[:200].decode(errors="replace"),
             )
             return
-        if not await self.backfill(patterns, where=where, replace=replace):
+        if not await self.backfill(patterns, where=where):
             self._out.notice("a signal names no captured table", tables=patterns)
 
-    async def backfill(self, patterns: Sequence[str], *, where: str, replace: bool) -> int:
-        """Read the rows of these tables again, beside the stream. How many tables there were."""
+    async def backfill(self, patterns: Sequence[str], *, where: str) -> int:
+        """Read the rows of these tables again, beside the stream. How many tables there were. Read as a whole, a
+        table's rows that are gone from it can be told."""
         count = 0
         for oid, tracked in list(self._tables.by_oid.items()):
             if tracked.table is not None and catalog.matches(tracked.table, patterns):
-                state = Copying(replace=True) if replace and not where else Copying(refresh=True, where=where)
-                self._tables.recopy(oid, state)
+                self._tables.recopy(oid, Copying(refresh=True, replace=not where, where=where))
                 self._out.notice("rows are read again", table=tracked.table.full_name, where=where)
                 count += 1
         return count

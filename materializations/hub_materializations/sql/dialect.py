@@ -76,6 +76,14 @@ class Dialect:
     """Without, a refused statement takes the whole transaction with it."""
     drop_not_null: str | None = "ALTER TABLE {table} ALTER COLUMN {column} DROP NOT NULL"
     begin: str = "BEGIN"
+    copies_types: bool = True
+    """Whether a table that is made of a query has the very types of its columns."""
+    same: Callable[[str, str, ColumnType], str] = lambda one, other, _type: (
+        f"{one} IS NOT DISTINCT FROM {other}"
+    )
+    """The condition that two expressions of a type have the same value, NULL being one."""
+    temporary: str = "TABLE"
+    """What a temporary table is called when it is dropped; MySQL would commit if it were called a table."""
     index_current: str | None = None
     """How the current versions of a history are kept unique and found; None: not by an index."""
     table_options: str = ""

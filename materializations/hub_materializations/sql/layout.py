@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 
 from hub import cdc
 from hub.errors import FatalError
-from hub.schema import CollectionSchema, ColumnType
+from hub.schema import CollectionSchema, ColumnType, to_json_schema
 from hub.schema.types import BOOLEAN, INT64, JSON, STRING, TIMESTAMPTZ
 
 from .binding import Mode, SqlBinding
@@ -95,7 +95,7 @@ def layout_of(
             f"{schema.collection}: `mode: {options.mode}` needs a key and the collection has none. Name the fields "
             f"that identify a record (`key: [id]` in the binding of table {table}), or use `mode: append`."
         )
-    fields = list(_fields(schema, key, options))
+    fields = list(_fields(_with_key_of(schema, key, options, dialect, existing), key, options))
     extra = list(_extra(options))
     wanted = {(origin, path): _name(path, origin, options) for path, _, origin in fields + extra}
     names = assigned(
@@ -111,6 +111,28 @@ def layout_of(
         for path, column, origin in fields + extra
     )
     return Layout(table, columns, options.mode, options.deletes == "soft")
+
+
+def _with_key_of(
+    schema: CollectionSchema,
+    key: tuple[str, ...],
+    options: SqlBinding,
+    dialect: Dialect,
+    existing: ExistingTable | None,
+) -> CollectionSchema:
+    """The schema; a key field that it only names, since no document has come yet, is what the table has."""
+    stated = schema.schema.get("properties", {})
+    found: dict[str, ColumnType] = {}
+    for name in key:
+        column = existing.column(options.rename.get(name, name)) if existing is not None else None
+        if name not in stated and column is not None:
+            found[name] = (dialect.column_type(column.type) or STRING).null(False)
+    if not found:
+        return schema
+    properties = {name: to_json_schema(column) for name, column in found.items()} | stated
+    return CollectionSchema(
+        schema.collection, schema.key, {**schema.schema, "properties": properties}, schema.is_open
+    )
 
 
 def _fields(

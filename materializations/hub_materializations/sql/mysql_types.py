@@ -167,6 +167,8 @@ DIALECT = Dialect(
     parameter="%s",
     names=NameRule(64, folds_case=True, basic_plane=True),
     ddl_in_transaction=False,
+    same=lambda one, other, _type: f"{one} <=> {other}",
+    temporary="TEMPORARY TABLE",
     accepts=_accepts,
     drop_not_null="ALTER TABLE {table} MODIFY COLUMN {column} {type} NULL",
     cursor_types=("varchar(255)", "bigint", "longtext"),

@@ -16,20 +16,9 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 def cut_at_truncates(batch: Batch, *, keep: bool) -> Iterator[Batch]:
     """The batch with each truncate alone. `keep`: a truncate is a record like any other."""
-    ops = batch.ops
-    if keep or ops is None or TRUNCATE not in ops:
-        if batch.count:
-            yield batch
-        return
-    start = 0
-    for at, op in enumerate(ops):
-        if op == TRUNCATE:
-            if at > start:
-                yield batch.take(range(start, at))
-            yield batch.take((at,))
-            start = at + 1
-    if start < batch.count:
-        yield batch.take(range(start, batch.count))
+    if keep or batch.ops is None or TRUNCATE not in batch.ops:
+        return iter((batch,) if batch.count else ())
+    return batch.parted((TRUNCATE,))
 
 
 def unchanged_of(batch: Batch) -> Sequence[Sequence[str] | None] | None:

@@ -91,6 +91,7 @@ def dialect_of(json_type: str) -> Dialect:
         column_type=_column_type,
         converted=lambda column, held, wide: _converted(column, held, wide, sql_type),
         readable=lambda column, _type: f"{column}::text",
+        same=_same,
         index_current="CREATE UNIQUE INDEX {name} ON {table} ({key}) WHERE {current}",
         converters={"bytes": Converter(_bytes)},
         converter_of_array=_array_converter,
@@ -123,6 +124,12 @@ def _sql_type_with(json_type: str) -> Callable[[ColumnType], str]:
                 return _TYPES[column.kind]
 
     return sql_type
+
+
+def _same(one: str, other: str, column: ColumnType) -> str:
+    """Values of json have no equality, but their text has."""
+    text = "::text" if column.kind in ("json", "object") or (column.items or column).kind == "json" else ""
+    return f"{one}{text} IS NOT DISTINCT FROM {other}{text}"
 
 
 def _column_type(text: str) -> ColumnType | None:

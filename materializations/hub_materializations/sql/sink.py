@@ -8,7 +8,8 @@ sink fails, is opened again, and `restore` reads the cursor back.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
@@ -18,10 +19,11 @@ import anyio.to_thread
 
 from hub.errors import FatalError, Fenced, TransientError
 from hub.materialization import Binding, Rejected
-from hub.record import TRUNCATE, Batch, Cursor, TaskName
+from hub.record import BACKFILL, TRUNCATE, Batch, Cursor, TaskName
 from hub.schema import CollectionSchema
 
 from . import statements
+from .backfill import Backfills, Sweep, repeated_reads
 from .binding import DEFAULT_TABLE, SqlBinding
 from .dialect import TableName
 from .driver import Driver, Refused
@@ -30,7 +32,7 @@ from .layout import Layout, layout_of
 from .names import fitted, hashed
 from .parts import cut_at_truncates, times_of, unchanged_of
 from .reduce import Load, reduced, whole
-from .rows import Codec, Row
+from .rows import Codec, Row, Rows
 from .search import refused_rows
 from .versions import versions
 
@@ -55,6 +57,7 @@ class SqlSink:
         self._task = task
         self._careful = careful
         """Tasks whose rows are looked at before they are written, after a refusal cost a whole transaction."""
+        self._backfills = Backfills(driver, task)
         self._fence = 0
         self._tables: dict[tuple[str, str, str | None], Table] = {}
         self._owners: dict[TableName, str] = {}
@@ -117,6 +120,7 @@ class SqlSink:
         ((fence, cursor, _),) = driver.fetch(statements.read_cursor(dialect, schema), (self._task,))
         self._end("COMMIT")
         self._fence = int(fence)
+        self._backfills.load()
         return Cursor.decode(cursor.encode()) if cursor else Cursor.START
 
     def describe_now(self, binding: Binding, schema: CollectionSchema) -> None:
@@ -125,18 +129,29 @@ class SqlSink:
         table = self._table_name(binding)
         self._claim(table, binding)
         self._begin()
+        if not is_known(schema, options) and self._driver.existing(table) is None:
+            # A mark or a truncation before the first document: there is nothing yet that it could concern.
+            self._tables.pop(_id(binding), None)
+            return
         change = planned(self._driver, table, schema, options)
         if change.misfits:
             listed = "\n  - ".join(change.misfits)
             raise FatalError(f"{schema.collection} does not fit into the table {table}:\n  - {listed}")
-        self._alter(change, table)
+        self._alter(change.statements, table)
+        self._alter(self._backfills.fitting(change.layout), table)
         self._tables[_id(binding)] = Table(
             change.layout, Codec(change.layout, self._dialect), schema.collection
         )
 
     def write_now(self, binding: Binding, batch: Batch) -> None:
-        table = self._tables[_id(binding)]
+        table = self._tables.get(_id(binding))
+        if table is None:
+            assert batch.ops is not None, "rows come after a schema that says what they are"
+            return
         self._begin()
+        if batch.has_marks:
+            self._mark_backfill(table.layout, batch)
+            return
         if self._dialect.savepoints:
             self._driver.execute("SAVEPOINT hub_write")
         rejected: dict[int, str] = {}
@@ -150,6 +165,7 @@ class SqlSink:
         if self._dialect.savepoints:
             if rejected:
                 self._driver.execute("ROLLBACK TO SAVEPOINT hub_write")
+                self._backfills.rolled_back()
             self._driver.execute("RELEASE SAVEPOINT hub_write")
         if rejected:
             raise Rejected(rejected)
@@ -166,6 +182,7 @@ class SqlSink:
             raise Fenced(f"{self._task}: a newer writer has taken over (this one had fence {self._fence})")
         self._end("COMMIT")
         self._careful.discard(self._task)
+        self._backfills.committed()
         self._driver.committed()
 
     def _begin(self) -> None:
@@ -195,18 +212,31 @@ class SqlSink:
                 f"so with `table: {table.table}`."
             )
 
-    def _alter(self, change: Changes, table: TableName) -> None:
-        if change.statements and not self._dialect.ddl_in_transaction and self._written:
+    def _alter(self, texts: Sequence[str], table: TableName) -> None:
+        if texts and not self._dialect.ddl_in_transaction and self._written:
             # The statement would commit what stands before it. The changes only add room, so they are
             # made on their own, and the transaction is read once more.
             self._end("ROLLBACK")
-            self._run_all(change.statements)
+            self._run_all(texts)
             raise TransientError(
                 f"the schema of {table} changed inside a transaction; it is written again", retry_after_s=0
             )
-        self._run_all(change.statements)
-        if change.statements and not self._dialect.ddl_in_transaction:
+        self._run_all(texts)
+        if texts and not self._dialect.ddl_in_transaction:
             self._open = False
+
+    def _mark_backfill(self, layout: Layout, batch: Batch) -> None:
+        """A backfill begins, or has come to its end. To `append`, which keeps what was, it means nothing."""
+        if layout.mode == "append":
+            return
+        if batch.op(0) == BACKFILL:
+            self._alter(self._backfills.preparing(layout), layout.table)
+            self._begin()
+            self._backfills.begin(layout, times_of(batch)[0])
+        elif self._backfills.of(layout) is not None:
+            mark = mark_of(layout) if layout.soft or layout.mode == "history" else None
+            self._backfills.sweep(layout, mark, self._times(batch)[0])
+        self._written = True
 
     def _run_all(self, texts: Sequence[str]) -> None:
         for text in texts:
@@ -224,12 +254,13 @@ class SqlSink:
         if layout.mode == "append":
             self._load(layout, whole(rows), self._driver.insert)
             return
-        kept = unchanged_of(part)
+        sweep = self._backfills.of(layout)
         if layout.mode == "history":
-            made = versions(rows, kept=kept, times=self._times(part), current=self._current(layout))
-            self._load(layout, made.closed, self._mark)
-            self._load(layout, made.added, self._driver.insert)
+            self._write_versions(table, rows, sweep)
             return
+        if sweep is not None:
+            self._backfills.saw(sweep, rows)
+        kept = unchanged_of(part)
         soft_at = self._times(part) if layout.soft else None
         change = reduced(rows, kept=kept, soft_at=soft_at)
         if change.deletes is not None:
@@ -238,6 +269,30 @@ class SqlSink:
             self._load(layout, load, self._setting(layout, names))
         if change.upserts is not None:
             self._load(layout, change.upserts, self._setting(layout, frozenset()))
+
+    def _write_versions(self, table: Table, rows: Rows, sweep: Sweep | None) -> None:
+        """New versions; a row that is read again in a backfill and is as it was makes none."""
+        layout, part = table.layout, rows.batch
+        skipped: set[int] = set()
+        if sweep is not None:
+            end = repeated_reads(rows)
+            if end is not None:
+                for run in (range(end), range(end, part.count)):
+                    with renumbered(run):
+                        self._write_versions(table, table.codec.read(part.take(run)), sweep)
+                return
+            self._backfills.saw(sweep, rows)
+            skipped = self._backfills.nothing_new(layout, sweep, rows)
+        keep = [index for index in range(part.count) if index not in skipped]
+        if skipped:
+            part = part.take(keep)
+            rows = table.codec.read(part)
+        with renumbered(keep):
+            made = versions(
+                rows, kept=unchanged_of(part), times=self._times(part), current=self._current(layout)
+            )
+            self._load(layout, made.closed, self._mark)
+            self._load(layout, made.added, self._driver.insert)
 
     def _times(self, part: Batch) -> list[Any]:
         """The time of each change, as the database reads it."""
@@ -321,6 +376,21 @@ class SqlSink:
         if not reasons:
             return FatalError(f"the table {layout.table} refuses rows that it takes one by one: {error}")
         return Rejected({index: f"table {layout.table}: {reason}" for index, reason in reasons.items()})
+
+
+@contextlib.contextmanager
+def renumbered(indexes: Sequence[int]) -> Iterator[None]:
+    """Inside, record `i` is what outside is record `indexes[i]`."""
+    try:
+        yield
+    except Rejected as refusal:
+        raise Rejected({indexes[index]: reason for index, reason in refusal.reasons.items()}) from refusal
+
+
+def is_known(schema: CollectionSchema, options: SqlBinding) -> bool:
+    """Whether the schema says what the fields of the key are."""
+    key = options.key if options.key is not None else schema.key_fields
+    return not schema.is_open or set(key) <= schema.schema.get("properties", {}).keys()
 
 
 def named(binding: Binding) -> str:

@@ -57,7 +57,7 @@ def upsert_from(
     matched = f"WHEN MATCHED THEN UPDATE SET {setting} " if set_ else ""
     values = ", ".join(f"s.{quoted(name)}" for name in columns)
     return (
-        f"MERGE INTO {table.sql(dialect)} AS t USING {relation} AS s ON {_joined(dialect, key)} {matched}"
+        f"MERGE INTO {table.sql(dialect)} AS t USING {relation} AS s ON {joined(dialect, key)} {matched}"
         f"WHEN NOT MATCHED THEN INSERT ({dialect.listed(columns)}) VALUES ({values})"
     )
 
@@ -75,7 +75,8 @@ def _on_conflict(dialect: Dialect, key: tuple[str, ...], set_: Sequence[str]) ->
     return f"{target} DO UPDATE SET {', '.join(setting)}"
 
 
-def _joined(dialect: Dialect, key: tuple[str, ...]) -> str:
+def joined(dialect: Dialect, key: tuple[str, ...]) -> str:
+    """That the relations `t` and `s` have the same key."""
     return " AND ".join(f"t.{dialect.quoted(name)} = s.{dialect.quoted(name)}" for name in key)
 
 
@@ -92,10 +93,10 @@ def delete_row(dialect: Dialect, table: TableName, key: tuple[str, ...]) -> str:
 
 def delete_from(dialect: Dialect, table: TableName, key: tuple[str, ...], relation: str) -> str:
     """Deletes the rows whose keys are in a relation."""
-    joined = _joined(dialect, key)
+    same_key = joined(dialect, key)
     if dialect.upsert == "on_duplicate_key":
-        return f"DELETE t FROM {table.sql(dialect)} AS t JOIN {relation} AS s ON {joined}"
-    return f"DELETE FROM {table.sql(dialect)} AS t USING {relation} AS s WHERE {joined}"
+        return f"DELETE t FROM {table.sql(dialect)} AS t JOIN {relation} AS s ON {same_key}"
+    return f"DELETE FROM {table.sql(dialect)} AS t USING {relation} AS s WHERE {same_key}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,14 +131,14 @@ def mark_row(dialect: Dialect, table: TableName, key: tuple[str, ...], mark: Mar
 def mark_from(dialect: Dialect, table: TableName, key: tuple[str, ...], mark: Mark, relation: str) -> str:
     """Marks the rows whose keys are in a relation, with the time beside each."""
     value = f"s.{dialect.quoted(mark.column)}"
-    joined = _joined(dialect, key)
+    same_key = joined(dialect, key)
     target = table.sql(dialect)
     if dialect.upsert == "on_duplicate_key":
         setting = mark.setting(dialect, value, "t.")
-        return f"UPDATE {target} AS t JOIN {relation} AS s ON {joined} SET {setting} WHERE {mark.unset(dialect, 't.')}"
+        return f"UPDATE {target} AS t JOIN {relation} AS s ON {same_key} SET {setting} WHERE {mark.unset(dialect, 't.')}"
     return (
         f"UPDATE {target} AS t SET {mark.setting(dialect, value)} FROM {relation} AS s "
-        f"WHERE {joined} AND {mark.unset(dialect, 't.')}"
+        f"WHERE {same_key} AND {mark.unset(dialect, 't.')}"
     )
 
 
@@ -157,6 +158,19 @@ def current_version(dialect: Dialect, layout: Layout) -> str:
     )
     current = layout.columns[layout.index("is_current")].name
     return f"SELECT {cells} FROM {layout.table.sql(dialect)} WHERE {dialect.quoted(current)} AND {where}"
+
+
+def sweep(
+    dialect: Dialect, table: TableName, key: tuple[str, ...], mark: Mark | None, seen: TableName
+) -> str:
+    """Deletes the rows whose keys are not in the table `seen`, or marks them with the time in the parameter."""
+    target = table.sql(dialect)
+    unseen = f"NOT EXISTS (SELECT 1 FROM {seen.sql(dialect)} AS s WHERE {joined(dialect, key)})"
+    if mark is None:
+        deleted = "DELETE t FROM" if dialect.upsert == "on_duplicate_key" else "DELETE FROM"
+        return f"{deleted} {target} AS t WHERE {unseen}"
+    setting = mark.setting(dialect, dialect.parameter_at(1))
+    return f"UPDATE {target} AS t SET {setting} WHERE {mark.unset(dialect, 't.')} AND {unseen}"
 
 
 def truncate(dialect: Dialect, table: TableName) -> str:

@@ -1,0 +1,239 @@
+"""Mark and sweep: while a collection is read again, the destination remembers which keys it has seen.
+
+The hard thing is that a backfill takes hours and the hub may die in any of them. So the keys are in a table
+of their own, and that a backfill goes on is a row of `hub_backfills`; both are written in the transactions
+that bring the rows and move the cursor. A restart finds them as the cursor left them, and the sweep is one
+statement in the transaction of the mark that asks for it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+
+from hub.errors import HubError
+from hub.record import DELETE, READ
+from hub.schema.types import INT32
+
+from . import statements
+from .dialect import Dialect, ExistingTable, TableName
+from .driver import Driver, Refused
+from .evolve import changes
+from .layout import Layout, LayoutColumn
+from .reduce import Load
+from .rows import Row, Rows
+
+STATE_TABLE = "hub_backfills"
+"""One row for each table that is being backfilled: by which task, and since when."""
+
+_INDEX = "hub_index"
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """A backfill that goes on for one table. `seen` holds its key columns, `compared` its fields: a history's
+    read rows are put there to find out which of them say nothing new."""
+
+    seen: Layout
+    compared: Layout
+
+
+class Backfills:
+    """The backfills of one task, as its transactions see them."""
+
+    def __init__(self, driver: Driver, task: str) -> None:
+        self._driver = driver
+        self._dialect: Dialect = driver.dialect
+        self._task = task
+        self._state = TableName(driver.default_schema, STATE_TABLE)
+        self._active: set[str] = set()
+        self._compared: dict[TableName, Layout] = {}
+        self._left: set[TableName] = set()
+        """Tables to drop after the commit, where dropping one would be a commit of its own."""
+
+    def load(self) -> None:
+        """Find out which go on. To be called once the fence is ours."""
+        self._active.clear()
+        if self._driver.existing(self._state) is not None:
+            text = f"SELECT {self._q('seen')} FROM {self._state.sql(self._dialect)} WHERE {self._q('task')} = {self._dialect.parameter_at(1)}"
+            self._active = {name for (name,) in self._driver.fetch(text, (self._task,))}
+
+    def of(self, layout: Layout) -> Sweep | None:
+        """The backfill that goes on for this table."""
+        seen = self._seen(layout.table)
+        if seen.table not in self._active:
+            return None
+        fields = tuple(column for column in layout.columns if column.origin == "field")
+        index = LayoutColumn(_INDEX, INT32, INT32, False, "metadata", (_INDEX,))
+        compared = TableName(None, seen.table.replace("seen", "read"))
+        return Sweep(_keys(layout, seen), Layout(compared, (*fields, index), "append", False))
+
+    def preparing(self, layout: Layout) -> list[str]:
+        """The statements that make tables, before a backfill may begin."""
+        seen, made = self._seen(layout.table), []
+        if self._driver.existing(self._state) is None:
+            key, _, text = self._dialect.cursor_types
+            columns = f"{self._q('seen')} {key} NOT NULL PRIMARY KEY"
+            columns += "".join(f", {self._q(name)} {text}" for name in ("task", "target", "since"))
+            made = [f"CREATE TABLE {self._state.sql(self._dialect)} ({columns}){self._dialect.table_options}"]
+        there, table = self._driver.existing(seen), self._driver.existing(layout.table)
+        assert table is not None
+        if there is not None and _types(layout, there) == _types(layout, table):
+            return made
+        if there is not None:
+            made.append(f"DROP TABLE {seen.sql(self._dialect)}")
+        return [*made, *_create(layout, table, seen, self._dialect)]
+
+    def begin(self, layout: Layout, since: str) -> None:
+        """From here on, keys are remembered; what an earlier backfill has remembered is not."""
+        seen, state = self._seen(layout.table), self._state.sql(self._dialect)
+        self._left.discard(seen)
+        self._driver.execute(statements.truncate(self._dialect, seen))
+        self._forget(seen)
+        row = (seen.table, self._task, str(layout.table), since)
+        columns = ("seen", "task", "target", "since")
+        self._driver.execute(
+            f"INSERT INTO {state} ({self._dialect.listed(columns)}) VALUES ({self._dialect.parameters(4)})",
+            row,
+        )
+        self._active.add(seen.table)
+
+    def fitting(self, layout: Layout) -> list[str]:
+        """The statements that give the remembered keys the types that the table's key has by now."""
+        seen = self._seen(layout.table)
+        there, table = self._driver.existing(seen), self._driver.existing(layout.table)
+        if seen.table not in self._active or there is None or table is None or not self._dialect.copies_types:
+            return []
+        if _types(layout, there) == _types(layout, table):
+            return []
+        found = changes(_keys(layout, seen), there, self._dialect, evolution="evolve", clash="stop")
+        return found.statements
+
+    def saw(self, sweep: Sweep, rows: Rows) -> None:
+        """Remember the keys of the rows that were read or written."""
+        ops = rows.batch.ops or b"c" * rows.count
+        keys = {
+            key: rows.codec.key_row(row)
+            for key, op, row in zip(rows.keys, ops, rows.tuples, strict=True)
+            if op != DELETE
+        }
+        load = Load(list(keys.values()), range(len(keys)))
+        if not keys:
+            return
+        if self._dialect.upsert == "merge":
+            # There is no index that would find a key, and a sweep does not mind it twice.
+            self._driver.insert(sweep.seen, load)
+        else:
+            self._driver.upsert(sweep.seen, load, ())
+
+    def nothing_new(self, layout: Layout, sweep: Sweep, rows: Rows) -> set[int]:
+        """The reads of these rows, each the first record of its key, that say what the current version says."""
+        reads = _reads(layout, rows)
+        if not reads:
+            return set()
+        compared, quoted = sweep.compared, self._dialect.quoted
+        if self._compared.get(layout.table) != compared:
+            names = compared.names[:-1]
+            for text in (
+                f"DROP {self._dialect.temporary} IF EXISTS {compared.table.sql(self._dialect)}",
+                f"CREATE TEMPORARY TABLE {compared.table.sql(self._dialect)} AS SELECT {self._dialect.listed(names)}, "
+                f"0 AS {quoted(_INDEX)} FROM {layout.table.sql(self._dialect)} WHERE 1 = 0",
+            ):
+                self._driver.execute(text)
+            self._compared[layout.table] = compared
+        self._driver.execute(statements.truncate(self._dialect, compared.table))
+        self._driver.insert(compared, Load(reads, range(len(reads))))
+        current = quoted(layout.columns[layout.index("is_current")].name)
+        same = " AND ".join(
+            self._dialect.same(f"t.{quoted(column.name)}", f"s.{quoted(column.name)}", column.type)
+            for column in compared.columns[:-1]
+        )
+        found = self._driver.fetch(
+            f"SELECT s.{quoted(_INDEX)} FROM {compared.table.sql(self._dialect)} AS s "
+            f"JOIN {layout.table.sql(self._dialect)} AS t ON {statements.joined(self._dialect, layout.key_names)} "
+            f"WHERE t.{current} AND {same}"
+        )
+        return {int(index) for (index,) in found}
+
+    def rolled_back(self) -> None:
+        """What was written last is undone, and a temporary table that was made with it."""
+        self._compared.clear()
+
+    def sweep(self, layout: Layout, mark: statements.Mark | None, at: object) -> None:
+        """Remove or mark what was not seen, and forget the backfill."""
+        seen = self._seen(layout.table)
+        text = statements.sweep(self._dialect, layout.table, layout.key_names, mark, seen)
+        self._driver.execute(text, (at,) if mark is not None else ())
+        self._forget(seen)
+        self._active.discard(seen.table)
+        if self._dialect.ddl_in_transaction:
+            self._driver.execute(f"DROP TABLE {seen.sql(self._dialect)}")
+        else:
+            self._left.add(seen)
+
+    def committed(self) -> None:
+        """Tidy up. What fails here is tried when the table is next backfilled."""
+        while self._left:
+            with contextlib.suppress(HubError, Refused):
+                self._driver.execute(f"DROP TABLE {self._left.pop().sql(self._dialect)}")
+
+    def _forget(self, seen: TableName) -> None:
+        where = f"{self._q('seen')} = {self._dialect.parameter_at(1)}"
+        self._driver.execute(f"DELETE FROM {self._state.sql(self._dialect)} WHERE {where}", (seen.table,))
+
+    def _seen(self, table: TableName) -> TableName:
+        """Where the keys are remembered: beside the cursors, where we may make tables."""
+        digest = sha256(repr((self._task, table.schema, table.table)).encode()).hexdigest()[:24]
+        return TableName(self._driver.default_schema, f"hub_seen_{digest}")
+
+    def _q(self, name: str) -> str:
+        return self._dialect.quoted(name)
+
+
+def repeated_reads(rows: Rows) -> int | None:
+    """Where a batch must end for its reads to be compared with what the table holds: before the first read of a
+    key that has a record before it. None: nowhere."""
+    ops = rows.batch.ops or b""
+    known = set()
+    for index, (key, op) in enumerate(zip(rows.keys, ops, strict=False)):
+        if op == READ and key in known:
+            return index
+        known.add(key)
+    return None
+
+
+def _reads(layout: Layout, rows: Rows) -> list[Row]:
+    """The fields of the rows that were read, and the index of each."""
+    places = [i for i, column in enumerate(layout.columns) if column.origin == "field"]
+    ops = rows.batch.ops or b""
+    return [
+        (*[row[place] for place in places], index)
+        for index, (op, row) in enumerate(zip(ops, rows.tuples, strict=False))
+        if op == READ
+    ]
+
+
+def _keys(layout: Layout, seen: TableName) -> Layout:
+    return Layout(seen, layout.key, "upsert", False)
+
+
+def _create(layout: Layout, table: ExistingTable, seen: TableName, dialect: Dialect) -> list[str]:
+    """A table with the very types of the key that its rows are compared with."""
+    names = layout.key_names
+    if dialect.copies_types:
+        source = f"SELECT {dialect.listed(names)} FROM {layout.table.sql(dialect)} WHERE 1 = 0"
+        made = [f"CREATE TABLE {seen.sql(dialect)} AS {source}"]
+    else:
+        typed = zip(map(dialect.quoted, names), _types(layout, table), strict=True)
+        made = [f"CREATE TABLE {seen.sql(dialect)} ({', '.join(f'{name} {kind}' for name, kind in typed)})"]
+    if dialect.upsert != "merge":
+        index = dialect.quoted(seen.table.replace("seen", "keys"))
+        made.append(f"CREATE UNIQUE INDEX {index} ON {seen.sql(dialect)} ({dialect.listed(names)})")
+    return made
+
+
+def _types(layout: Layout, table: ExistingTable) -> Sequence[str]:
+    columns = [table.column(name) for name in layout.key_names]
+    return [column.type for column in columns if column is not None]
