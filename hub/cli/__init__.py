@@ -20,7 +20,7 @@ COMMANDS = {
     "lint": "Find every mistake in configuration files, starting nothing.",
     "plan": "Show what CONFIG would do: collections, guarantees, routes, and the statements a start would run.",
     "check": "Reach every source and destination of a configuration, changing nothing.",
-    "backfill": "Ask capture TASK of CONFIG to read TABLES again, or all of them.",
+    "backfill": "Have the rows of a source read again, beside the changes.",
     "map": "Run a mapping over JSON lines: from standard input to standard output.",
     "log": "Look into a durable log.",
     "list": "Name the connectors that are installed.",

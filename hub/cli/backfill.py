@@ -1,8 +1,10 @@
-"""`hub backfill`: ask a running capture to read rows of its source again."""
+"""`hub backfill`: have rows of a source read again, for everybody or for one destination."""
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import anyio
 import click
@@ -11,25 +13,51 @@ from hub.config import load
 from hub.record import TaskName
 from hub.spec import nearest
 
+if TYPE_CHECKING:
+    from hub.catalog import Catalog
+
 
 @click.command("backfill")
 @click.argument("config", type=click.Path(path_type=Path))
 @click.argument("task")
-@click.argument("tables", nargs=-1)
+@click.argument("names", nargs=-1)
 @click.option(
     "--where",
     default="",
-    help="Only these rows, as the source says it: `created > now() - interval '1 day'`.",
+    help="Only these rows, as the source says it: `created > now() - interval '1 day'`. Nothing is swept then.",
 )
-def command(config: Path, task: str, tables: tuple[str, ...], where: str) -> None:
-    """Ask capture TASK of CONFIG to read TABLES again, or all of them.
+def command(config: Path, task: str, names: tuple[str, ...], where: str) -> None:
+    """Have the rows of a source read again, beside the changes.
 
-    The request goes through the source itself, so the capture may run in any process, and takes it up when it next
-    runs. Rows that are read again replace those in the destinations.
+    TASK is a capture of CONFIG, and NAMES are its tables; or a materialization, and NAMES are its tables or the
+    collections it reads. Without NAMES, all of them. What is read goes through the log to everybody who reads the
+    collection. SQL destinations then remove the rows that are no longer in the source.
+
+    The request goes through the source itself, so the hub may run in any process, and takes it up when it next
+    runs. `hub run` shows how far it has come.
     """
     catalog = load(config)
-    found = catalog.captures.get(TaskName(task))
-    if found is None:
-        raise click.BadParameter(f"{config} has no capture {task!r}{nearest(task, catalog.captures)}")
-    anyio.run(lambda: found.capture.backfill(found.name, tables, where=where))
-    click.echo(f"asked {task} to read {', '.join(tables) or 'everything'} again")
+    if TaskName(task) in catalog.captures:
+        asked: dict[str, list[str]] = {task: list(names)}
+        unswept: list[str] = []
+    elif task in catalog.materializations:
+        asked, unswept = _asked(catalog, task, names)
+    else:
+        tasks = [*catalog.captures, *catalog.materializations]
+        raise click.BadParameter(f"{config} has no capture or materialization {task!r}{nearest(task, tasks)}")
+    for line in unswept:
+        click.echo(f"rows that are gone will stay: {line}", err=True)
+    for name, parts in asked.items():
+        capture = catalog.captures[TaskName(name)].capture
+        anyio.run(partial(capture.backfill, TaskName(name), parts, where=where))
+        click.echo(f"asked {name} to read {', '.join(parts) or 'everything'} again")
+
+
+def _asked(catalog: Catalog, task: str, names: tuple[str, ...]) -> tuple[dict[str, list[str]], list[str]]:
+    from hub.errors import FatalError
+    from hub.runtime.backfill import parts_of_materialization
+
+    found = anyio.run(parts_of_materialization, catalog, catalog.materializations[TaskName(task)], names)
+    if not found[0]:
+        raise FatalError(f"{task} reads nothing that a capture of this config holds")
+    return found

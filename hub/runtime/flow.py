@@ -307,8 +307,8 @@ class _Writing:
         if chunk.outcome.failures:
             at = self._log.journal, chunk.upto
             self._dead.append(dead_letters(self._task.name, chunk.outcome.failures, at))
-        for collection, why in chunk.outcome.unswept.items():
-            self._events.warning("not_swept", task=self._task.name, collection=collection, reason=why)
+        for what, why in chunk.outcome.unswept.items():
+            self._events.warning("not_swept", task=self._task.name, what=what, reason=why)
         self._stats.skipped += chunk.outcome.skipped
         self._stats.queue_bytes -= chunk.size
         self.reader.release(chunk.size)

@@ -48,7 +48,7 @@ class Outcome:
     failures: list[Failure] = field(default_factory=list)
     skipped: int = 0
     unswept: dict[str, str] = field(default_factory=dict)
-    """Collections whose backfill cannot be swept after, with the reason."""
+    """What cannot be swept after a backfill, with the reason."""
 
     def writes(self) -> list[tuple[Binding, CollectionSchema | Batch]]:
         """The work with the batches of one binding put together, as far as no schema or mark of it stands between:
@@ -153,7 +153,8 @@ class Leaf:
                 if not part.has_marks or (self._sweeps and not self._shared):
                     self._run(part, outcome)
                 elif self._sweeps:
-                    outcome.unswept[batch.collection] = "several collections are written to one place"
+                    place = f"{batch.collection} into {self._options.target}"
+                    outcome.unswept[place] = "several collections are written there"
         else:
             self._run(batch, outcome)
 
@@ -191,7 +192,8 @@ class Leaf:
             return [(found, batch)]
         failed = {index: value for index, value in enumerate(found) if isinstance(value, RecordError)}
         if failed and batch.has_marks:
-            outcome.unswept[batch.collection] = f"its documents say where they go: {failed[0].reason}"
+            place = f"{batch.collection} into {self._options.target}"
+            outcome.unswept[place] = f"its documents say where they go: {failed[0].reason}"
             return []
         if failed:
             keep = [index for index in range(batch.count) if index not in failed]

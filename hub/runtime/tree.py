@@ -6,7 +6,6 @@ log, and kept. Growing is pure: catalog and name in, tree out.
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING
 
 from hub.catalog import Catalog, DerivationTask, MaterializationTask
@@ -73,8 +72,6 @@ def grown(
 ) -> Node | None:
     """The tree of one collection, or None when the materialization does not read it."""
 
-    fixed = Counter(str(rule.options.target) for rule in task.bindings if is_fixed(rule.options))
-
     def leaves(name: str, *, mixed: bool) -> list[Leaf]:
         return [
             Leaf(
@@ -82,11 +79,7 @@ def grown(
                 target,
                 needs_schema=task.materialization.needs_schema,
                 sweeps=task.materialization.sweeps,
-                shared=mixed
-                or (
-                    is_fixed(rule.options)
-                    and (rule.sources.may_be_several or fixed[str(rule.options.target)] > 1)
-                ),
+                shared=mixed or (is_fixed(rule.options) and rule.sources.may_be_several),
             )
             for rule, target in zip(task.bindings, targets, strict=True)
             if rule.sources.matches(name)

@@ -12,7 +12,19 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import anyio
 import anyio.lowlevel
 
-from hub.record import CREATE, DELETE, READ, TRUNCATE, UPDATE, Batch, Document, Position, TaskName
+from hub.record import (
+    BACKFILL,
+    CREATE,
+    DELETE,
+    READ,
+    SWEEP,
+    TRUNCATE,
+    UPDATE,
+    Batch,
+    Document,
+    Position,
+    TaskName,
+)
 from hub.schema import CollectionSchema
 
 PositionT = TypeVar("PositionT", bound=Position)
@@ -175,32 +187,49 @@ class Replica:
     """The table that a careful sink would hold, and what was wrong with the records that made it.
 
     `faults` names every record that does not fit the state before it: a create or read of a key that is
-    there, an update or delete of one that is not. A correct capture of a table with a key makes none.
+    there, an update or delete of one that is not. A correct capture of a table with a key makes none, but in
+    and after a backfill, which may repeat what was there.
     """
 
     def __init__(self, key: Sequence[str]) -> None:
         self.key = tuple(key)
         self.rows: dict[tuple[Any, ...], Document] = {}
         self.faults: list[str] = []
+        self.repeats = False
+        self._seen: set[tuple[Any, ...]] | None = None
 
     def apply(self, record: Record) -> None:
         """Apply one record."""
         if record.op == TRUNCATE:
             self.rows.clear()
             return
+        if record.op == BACKFILL:
+            self.repeats, self._seen = True, set()
+            return
+        if record.op == SWEEP:
+            if self._seen is not None:
+                self.rows = {key: row for key, row in self.rows.items() if key in self._seen}
+            self._seen = None
+            return
         key = tuple(record.doc[name] for name in self.key)
+        if not self.repeats:
+            self._check(record, key)
+        if record.op == DELETE:
+            self.rows.pop(key, None)
+            return
+        if self._seen is not None:
+            self._seen.add(key)
+        row = dict(record.doc)
+        for name in record.meta.get("unchanged") or ():
+            row[name] = self.rows.get(key, {}).get(name)
+        self.rows[key] = row
+
+    def _check(self, record: Record, key: tuple[Any, ...]) -> None:
         there = key in self.rows
         if record.op in (CREATE, READ) and there:
             self.faults.append(f"{chr(record.op)} of {key}, which is there: {record}")
         if record.op in (UPDATE, DELETE) and not there:
             self.faults.append(f"{chr(record.op)} of {key}, which is not there: {record}")
-        if record.op == DELETE:
-            self.rows.pop(key, None)
-            return
-        row = dict(record.doc)
-        for name in record.meta.get("unchanged") or ():
-            row[name] = self.rows.get(key, {}).get(name)
-        self.rows[key] = row
 
     @classmethod
     def of(cls, records: Sequence[Record], key: Sequence[str]) -> Replica:

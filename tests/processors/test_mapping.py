@@ -10,7 +10,7 @@ import pytest
 from hub.mapping import ParseError
 from hub.processor import Transform
 from hub.record import Batch
-from hub.schema import describe
+from hub.schema import CollectionSchema, describe
 from hub.schema.types import FLOAT64, INT64, STRING
 from hub.spec import MappingText
 from hub_processors.mapping import MappingProcessor
@@ -121,3 +121,12 @@ def test_copied_fields_keep_their_type_and_the_key_its_place() -> None:
 def test_a_mistake_is_a_parse_error_at_the_start() -> None:
     with pytest.raises(ParseError):
         started("root = ")
+
+
+def test_the_marks_of_a_backfill_pass_untouched_also_without_a_key() -> None:
+    marked = changes(("b", {}), ("r", {"id": 1, "name": "x"}), ("s", {}))
+    found = started("root = this.name.uppercase()").process(marked)
+    assert shown(found) == [("b", {}), ("r", "X"), ("s", {})]
+    mapping = MappingProcessor(mapping=MappingText("root = this.name.uppercase()"))
+    keyless = mapping.start(CollectionSchema("shop/orders"))
+    assert shown(keyless.process(marked)) == [("b", {}), ("r", "X"), ("s", {})]

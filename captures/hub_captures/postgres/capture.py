@@ -254,7 +254,7 @@ class PostgresCapture(Capture[PostgresPosition], frozen=True, kw_only=True):
     async def backfill(self, task: TaskName, parts: Sequence[str], *, where: str = "") -> None:
         """Ask the running capture of this name, in whatever process, to read rows of these tables again. The
         request goes through the source's own WAL, so it is neither lost nor carried out twice."""
-        content = encode({"task": task, "snapshot": list(parts), "where": where}).decode()
+        content = encode({"task": task, "snapshot": list(parts) or ["*"], "where": where}).decode()
         async with self.server(task).connected() as query:
             await rows(
                 query,

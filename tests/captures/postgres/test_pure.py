@@ -203,18 +203,22 @@ def test_a_passed_fence_is_forgotten_and_its_range_kept() -> None:
     assert handover.state.rows == 15
 
 
-def test_a_table_that_was_followed_before_keeps_changes_beyond_the_cursor() -> None:
+def test_a_table_that_is_still_followed_keeps_every_change() -> None:
     handover = HandOver(Copying(refresh=True), number)
     assert handover.keeps(("5",), 100)
+    handover.read(Chunk(("10",), Visibility(50, 60), 1000), 10)
+    assert handover.keeps(("5",), 40)
+    handover.doom()
+    assert handover.keeps(("5",), 40)
 
 
 def test_an_emptied_table_is_left_to_a_copy_that_begins_anew() -> None:
-    handover = HandOver(Copying(refresh=True, replace=True), number)
+    handover = HandOver(Copying(replace=True), number)
     handover.read(Chunk(("10",), Visibility(50, 60), 1000), 10)
     handover.doom()
     assert not handover.keeps(("1",), 90)
     handover.restart()
-    assert handover.state == Copying()
+    assert handover.state == Copying(replace=True)
     assert not handover.keeps(("1",), 90)
 
 

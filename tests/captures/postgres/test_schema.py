@@ -8,8 +8,9 @@ import anyio
 import pytest
 
 from hub.errors import ConfigError, FatalError
-from hub.record import TRUNCATE
+from hub.record import SWEEP
 from hub.schema import CollectionSchema
+from hub.spec import Size
 
 pytestmark = pytest.mark.anyio
 
@@ -144,7 +145,7 @@ async def test_32_a_recreated_table_begins_anew(source: Any) -> None:
             "drop table t", "create table t (id int primary key, y int)", "insert into t values (5, 5)"
         )
         await out.until(
-            lambda: any(record.op == TRUNCATE for record in out.records(source.collection("public.t")))
+            lambda: any(record.op == SWEEP for record in out.records(source.collection("public.t")))
         )
         source.run("insert into t values (6, 6)")
         await source.caught_up(out)
@@ -315,6 +316,28 @@ async def test_a_signal_from_sql_reads_rows_again(source: Any) -> None:
     again = [record.doc["id"] for record in out.records(source.collection("public.t"))[10:]]
     assert again == [8, 9, 10]
     assert source.changes(out, "public.t") == []
+
+
+async def test_a_whole_table_is_read_again_between_marks_and_loses_no_delete(source: Any) -> None:
+    """Deletes of rows that a chunk has shown to be gone are sent on, so that a destination that still has them
+    is right at the end of the backfill."""
+    source.run("create table t (id int primary key)", "insert into t select generate_series(1, 3000)")
+    async with source.capturing(chunk=Size(64 << 10)) as out:
+        await ready(source, out, "public.t")
+        await source.capture().backfill(source.task, ["public.t"])
+        for low in range(1, 3000, 100):
+            source.run(
+                f"delete from t where id between {low} and {low + 10}", f"insert into t values ({low})"
+            )
+        await out.until(
+            lambda: any(record.op == SWEEP for record in out.records(source.collection("public.t")))
+        )
+        await source.caught_up(out)
+        await settled(source, out)
+    replica = source.replica(out, "public.t")
+    assert {key for (key,) in replica.rows} == {id for (id,) in source.rows("select id from t")}
+    ops = bytes(record.op for record in out.records(source.collection("public.t")))
+    assert ops.count(b"b") == ops.count(b"s") == 1
 
 
 async def test_check_names_the_cure_of_each_failure(source: Any) -> None:

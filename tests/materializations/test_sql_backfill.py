@@ -1,0 +1,156 @@
+"""A backfill that is killed: the table is swept as a whole or not at all, and what was seen is not forgotten."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import anyio
+import msgspec
+import pytest
+
+from hub.materialization import Materialization
+from hub.record import TaskName
+from hub.spec import Secret
+from hub.testing.mariadb import MariaDBMissing, MariaDBServer
+from hub.testing.postgres import PostgresServer
+from hub_materializations.duckdb import DuckDBMaterialization
+from hub_materializations.mysql import MySQLMaterialization
+from hub_materializations.postgres import PostgresMaterialization
+from hub_materializations.sql.dialect import TableName
+from hub_materializations.sql.sink import SqlSink
+from hub_materializations.sqlite import SQLiteMaterialization
+
+READS = 40
+ROWS = 20 * READS
+MODES = {"hard": {}, "soft": {"deletes": "soft"}, "versions": {"mode": "history"}}
+
+WRITER = """
+import sys, anyio, msgspec
+from hub.registry import connector
+from hub.materialization import Binding
+from hub.record import Batch, Cursor, Place, TaskName
+from hub.schema import describe
+from hub.schema.types import INT64, STRING
+
+READS, ROWS, MODES = msgspec.json.decode(sys.argv[3])
+
+def transaction(seq):
+    if seq == 1:
+        return [([{"id": i, "text": f"row {i}"} for i in range(ROWS)], b"c" * ROWS)]
+    if seq == 2:
+        return [([{}], b"b")]
+    if seq == READS + 3:
+        return [([{}], b"s")]
+    # Every second row is still there; one of them is written, and not read.
+    ids = range((seq - 3) * 20, (seq - 2) * 20, 2)
+    docs = [{"id": i, "text": f"row {i}"} for i in ids]
+    return [(docs[1:], b"r" * (len(docs) - 1)), ([dict(docs[0], text="written")], b"u")]
+
+async def main():
+    name, options = sys.argv[1], msgspec.json.decode(sys.argv[2])
+    spec = connector("materialization", name)
+    made = spec.parse(options, lambda path, message, **_: sys.exit(f"{path}: {message}"))
+    async with made.open(TaskName("killed")) as sink:
+        cursor = await sink.restore()
+        seq = cursor.journals["j"].seq if cursor.journals else 0
+        bindings = []
+        for table, chosen in MODES.items():
+            options = spec.binding_type.parse({"from": table, "table": table, **chosen}, print)
+            bindings.append(Binding(table, table, options))
+            await sink.describe(bindings[-1], describe(table, {"id": INT64.null(False), "text": STRING}, ("id",)))
+        print("ready", flush=True)
+        while seq < READS + 3:
+            seq += 1
+            for docs, ops in transaction(seq):
+                for binding in bindings:
+                    await sink.write(binding, Batch.of_docs(binding.collection, docs, ops=ops))
+            await sink.commit(Cursor({"j": Place(1, seq)}))
+
+anyio.run(main)
+"""
+
+
+async def state(materialization: Materialization) -> tuple[int, list[int], list[tuple[str, ...]]]:
+    """The cursor, how many rows live in each table, and the tables of hub's own that are left."""
+    async with materialization.open(TaskName("killed")) as sink:
+        assert isinstance(sink, SqlSink)
+        cursor = await sink.restore()
+        assert cursor is not None
+        driver = sink._driver
+        live = []
+        for table, where in (
+            ("hard", "1 = 1"),
+            ("soft", "_deleted_at IS NULL"),
+            ("versions", "_is_current"),
+        ):
+            name = TableName(driver.default_schema, table)
+            there = driver.existing(name) is not None
+            query = f"SELECT count(*) FROM {name.sql(driver.dialect)} WHERE {where}"
+            live.append(int(driver.fetch(query)[0][0]) if there else 0)
+        name = TableName(driver.default_schema, "hub_backfills")
+        there = driver.existing(name) is not None
+        going_on = driver.fetch(f"SELECT target FROM {name.sql(driver.dialect)}") if there else []
+        return (cursor.journals["j"].seq if cursor.journals else 0), live, going_on
+
+
+def kill_and_look(
+    name: str, options: Mapping[str, Any], materialization: Materialization, kill_within_s: float
+) -> None:
+    chance = random.Random(kill_within_s)
+    plan = msgspec.json.encode((READS, ROWS, MODES)).decode()
+    seq = 0
+    while seq < READS + 3:
+        writer = subprocess.Popen(
+            [sys.executable, "-c", WRITER, name, msgspec.json.encode(options).decode(), plan],
+            stdout=subprocess.PIPE,
+        )
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == b"ready\n"
+        time.sleep(chance.random() * kill_within_s)
+        writer.kill()
+        writer.wait()
+        writer.stdout.close()
+        seq, live, going_on = anyio.run(state, materialization)
+        swept = seq == READS + 3
+        assert live == [0 if not seq else ROWS // 2 if swept else ROWS] * 3, f"at {seq}"
+        assert len(going_on) == (3 if 1 < seq < READS + 3 else 0)
+
+
+def test_duckdb_sweeps_once_and_as_a_whole(tmp_path: Path) -> None:
+    options = {"path": str(tmp_path / "w.duckdb")}
+    kill_and_look("duckdb", options, DuckDBMaterialization(**options), 0.3)
+
+
+def test_sqlite_sweeps_once_and_as_a_whole(tmp_path: Path) -> None:
+    options = {"path": str(tmp_path / "w.db")}
+    kill_and_look("sqlite", options, SQLiteMaterialization(**options), 0.015)
+
+
+def test_postgres_sweeps_once_and_as_a_whole(postgres_server: PostgresServer) -> None:
+    options = {"dsn": postgres_server.dsn, "schema": "swept"}
+    spec = PostgresMaterialization(dsn=Secret(postgres_server.dsn), schema="swept")
+    kill_and_look("postgres", options, spec, 0.06)
+
+
+def test_mysql_sweeps_once_and_as_a_whole() -> None:
+    try:
+        server = MariaDBServer()
+    except MariaDBMissing as error:
+        pytest.skip(str(error))
+    with server:
+        options = {
+            "port": server.port,
+            "user": server.user,
+            "password": server.password,
+            "database": server.database,
+        }
+        spec = MySQLMaterialization(
+            port=server.port, user=server.user, password=Secret(server.password), database=server.database
+        )
+        kill_and_look("mysql", options, spec, 0.1)
