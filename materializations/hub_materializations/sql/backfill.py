@@ -103,9 +103,10 @@ class Backfills:
     def fitting(self, layout: Layout) -> list[str]:
         """The statements that give the remembered keys the types that the table's key has by now."""
         seen = self._seen(layout.table)
-        there, table = self._driver.existing(seen), self._driver.existing(layout.table)
-        if seen.table not in self._active or there is None or table is None or not self._dialect.copies_types:
+        if seen.table not in self._active or not self._dialect.copies_types:
             return []
+        there, table = self._driver.existing(seen), self._driver.existing(layout.table)
+        assert there is not None and table is not None
         if _types(layout, there) == _types(layout, table):
             return []
         found = changes(_keys(layout, seen), there, self._dialect, evolution="evolve", clash="stop")
