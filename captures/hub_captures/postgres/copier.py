@@ -256,7 +256,9 @@ class Copier:
                 # Read anew after a restart whatever stands here, so that sinks need not wait for its end.
                 handover.begin()
                 self._tables.began(oid)
-            await self._out.send(batches_of(piece, begins=begins, ends=False), position() if self.holds else None)
+            await self._out.send(
+                batches_of(piece, begins=begins, ends=False), position() if self.holds else None
+            )
             begins = False
             rows_before += piece.rows
             self._out.progress(piece.layout.schema.collection, rows_before, piece.table.rows_estimate)

@@ -137,7 +137,9 @@ class Tables:
             for oid, tracked in list(self._active.items()):
                 assert tracked.handover is not None
                 state = tracked.handover.state
-                again = Copying(refresh=True, where=state.where) if state.refresh else Copying(replace=True)
+                again = Copying(
+                    refresh=state.refresh, where=state.where, replace=state.replace or not state.refresh
+                )
                 self.recopy(oid, again)
 
     def position(

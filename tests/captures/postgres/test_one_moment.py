@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from hub.record import READ, TRUNCATE
+from hub.record import BACKFILL, READ
 
 pytestmark = pytest.mark.anyio
 
@@ -96,13 +96,13 @@ async def test_a_restart_in_the_middle_begins_anew_at_another_moment(source: Any
             await settled(out)
             await source.caught_up(out)
     equal(source, out)
-    emptied = [
+    replaced = [
         batch.collection
         for frame in out.frames[first:]
         for batch in frame.items
-        if getattr(batch, "ops", None) == bytes([TRUNCATE])
+        if getattr(batch, "ops", None) == bytes([BACKFILL])
     ]
-    assert emptied, "what the first run sent was replaced"
+    assert replaced, "what the first run sent was replaced"
     totals_by_moment = sorted(totals(source, out))
     assert len(totals_by_moment) == 2
     assert totals_by_moment[-1][1] == 3 * 3000 * 100
