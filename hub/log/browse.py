@@ -51,7 +51,7 @@ def _pieces(
     log: Readable, wanted: Callable[[str], bool], after_seq: int, since_us: int
 ) -> Iterator[tuple[Piece, bytes, str]]:
     segments = list(log.writer.segments)
-    oldest = segments[0].header.base_seq
+    oldest = segments[0].header.base_seq if segments else log.end.seq + 1
     history = log.history
     if history is not None and after_seq + 1 < oldest:
         names = [name for name in history.collections() if wanted(name)]

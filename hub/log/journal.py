@@ -178,6 +178,11 @@ class Journal:
         self._fd = -1
         self._alloc = 0
 
+    @property
+    def oldest_seq(self) -> int:
+        """The first frame that a segment is kept of. On a disk that was full from the start there is none yet."""
+        return self.segments[0].header.base_seq if self.segments else self.next_seq
+
     def write(self, frames: Sequence[Frame], start: int = 0) -> int:
         """Make durable as many of these frames, from the one at `start`, as fit into the live segment: at least one.
 

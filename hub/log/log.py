@@ -164,7 +164,7 @@ class Log:
                 made.append(log)
                 log.witness.check()
                 if log.history is not None:
-                    log.history.load(writer.segments[0].header.base_seq)
+                    log.history.load(writer.oldest_seq)
             except BaseException:
                 fs.close(lock)
                 raise
@@ -203,7 +203,7 @@ class Log:
     @property
     def oldest_seq(self) -> int:
         """The oldest frame of which anything is kept."""
-        base = self.writer.segments[0].header.base_seq
+        base = self.writer.oldest_seq
         remembered = self.history.first_seq if self.history is not None else None
         return base if remembered is None else min(base, remembered)
 

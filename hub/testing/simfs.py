@@ -108,7 +108,7 @@ class SimFS:
         self.trace: list[str] = []
         self._names: dict[Path, _File] = {}
         self._disk_names: dict[Path, _File] = {}
-        self._pending: list[tuple[str, Path, Path | None, _File]] = []
+        self._pending: list[_Change] = []
         self._open: dict[int, tuple[_File, Path]] = {}
         self._next_fd = 3
 
@@ -117,18 +117,9 @@ class SimFS:
     def lose_power(self) -> None:
         """Come back with what the disk has."""
         names = dict(self._disk_names)
-        for kind, path, other, file in self._pending:
+        for change in self._pending:
             if self.rng.random() < 0.5:
-                continue
-            if kind == "create":
-                names[path] = file
-            elif kind == "rename":
-                assert other is not None
-                if names.get(path) is file:
-                    del names[path]
-                names[other] = file
-            elif names.get(path) is file:
-                del names[path]
+                _happen(names, change)
         for file in {id(f): f for f in [*names.values(), *self._names.values()]}.values():
             file.lose_power(self.rng)
         self._names = names
@@ -233,8 +224,11 @@ class SimFS:
 
     def sync_dir(self, path: Path) -> None:
         self._meet("sync_dir", path)
-        self._disk_names = dict(self._names)
-        self._pending.clear()
+        waiting = self._pending
+        self._pending = [change for change in waiting if change[1].parent != path]
+        for change in waiting:
+            if change[1].parent == path:
+                _happen(self._disk_names, change)
 
     def truncate(self, fd: int, size: int) -> None:
         file, path = self._open[fd]
@@ -258,7 +252,8 @@ class SimFS:
         self._pending.append(("unlink", path, None, file))
 
     def listdir(self, path: Path) -> Sequence[str]:
-        return [found.name for found in self._names if found.parent == path]
+        depth = len(path.parts)
+        return sorted({found.parts[depth] for found in self._names if path in found.parents})
 
     def mkdir(self, path: Path) -> None:
         """Directories are always there."""
@@ -276,3 +271,21 @@ class SimFS:
 
     def _has_room(self, size: int) -> bool:
         return self.room_bytes is None or self._used() + size <= self.room_bytes
+
+
+_Change = tuple[str, Path, Path | None, _File]
+"""A name that was made, moved or removed, and may not be on the disk yet."""
+
+
+def _happen(names: dict[Path, _File], change: _Change) -> None:
+    """Let a change of names reach the disk."""
+    kind, path, other, file = change
+    if kind == "create":
+        names[path] = file
+    elif kind == "rename":
+        assert other is not None
+        if names.get(path) is file:
+            del names[path]
+        names[other] = file
+    elif names.get(path) is file:
+        del names[path]

@@ -221,6 +221,19 @@ async def test_after_a_failed_sync_the_writer_is_finished_and_a_new_open_goes_on
         await log.append(Transaction("t", [lines(b"4")], b"4"))
 
 
+async def test_a_disk_that_is_full_from_the_start_means_waiting(tmp_path: Path) -> None:
+    fs = FailingFS()
+    fs.error = errno.EMFILE
+    with Control(tmp_path / "control.db") as control:
+        async with Log.open(tmp_path, OPTIONS, fs=fs, control=control) as log:
+            reader = log.reader("r")
+            with pytest.raises(Full):
+                await log.append(Transaction("t", [lines(b"1")], b"1"))
+            fs.error = None
+            await log.append(Transaction("t", [lines(b"2")], b"2"))
+            assert [d for c in await drained(reader) for d in c.items[0].docs] == [2]  # type: ignore[union-attr]
+
+
 async def test_without_a_descriptor_for_a_segment_appends_wait(tmp_path: Path) -> None:
     """Scenario 20."""
     fs = FailingFS()
