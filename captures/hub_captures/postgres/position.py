@@ -95,7 +95,9 @@ class PostgresPosition(Position, frozen=True, omit_defaults=True):
     `xids` are transactions since the last chunk that touched tables under copy: the next chunk must see
     them. `copying` are the tables whose copy is under way, by OID, `copied` those that were read whole. `waiting`
     counts those whose copy has not begun: all that are neither here nor in the note. `replaces` says that
-    they stand between the marks of a backfill. `done` says that a source read once (`snapshot: only`) has been read.
+    they stand between the marks of a backfill. `names` are checksums of the names of those in `copying` and
+    `copied`, in their order, packed as OIDs are: by them a table is known again that was dropped and made anew
+    meanwhile. `done` says that a source read once (`snapshot: only`) has been read.
     """
 
     system_id: str
@@ -109,6 +111,7 @@ class PostgresPosition(Position, frozen=True, omit_defaults=True):
     waiting: int = 0
     replaces: bool = False
     done: bool = False
+    names: str = ""
 
     @property
     def is_settled(self) -> bool:
@@ -134,7 +137,7 @@ def unpack_followed(note: bytes) -> dict[int, Followed]:
 
 
 def pack_oids(oids: Iterable[int]) -> str:
-    """OIDs, in their order, in 5⅓ characters each."""
+    """OIDs or checksums, in their order, in 5⅓ characters each."""
     return base64.b64encode(b"".join([_OID.pack(oid) for oid in oids])).decode()
 
 

@@ -161,6 +161,7 @@ class Tables:
                 waiting += 1
             else:
                 copying[str(oid)] = state
+        named = [*map(int, copying), *[oid for oids in whole.values() for oid in oids]]
         return PostgresPosition(
             system_id,
             timeline,
@@ -172,6 +173,7 @@ class Tables:
             tuple([Copied(*moment, pack_oids(oids)) for moment, oids in whole.items()]),
             waiting,
             replaces,
+            names=pack_oids([self.by_oid[oid].followed.name_crc for oid in named]),
         )
 
     def due_note(self) -> bytes | None:
@@ -210,20 +212,17 @@ def restored(
     tables = Tables()
     by_oid = {table.oid: table for table in found}
 
-    def keep(oid: int, followed: Followed | None, handover: HandOver | None) -> None:
-        table = by_oid.get(oid)
-        tables.keep(
-            oid, Tracked(table, followed or (table.followed if table else Followed(0, 0, 0)), handover)
-        )
-
     for oid, followed in unpack_followed(note or b"").items():
-        keep(oid, followed, None)
-    for oid_text, state in position.copying.items():
-        keep(int(oid_text), None, HandOver(state, None))
+        tables.keep(oid, Tracked(by_oid.get(oid), followed, None))
+    states = {int(oid): state for oid, state in position.copying.items()}
     for copied in position.copied:
         state = Copying(chunks=(Chunk(None, copied.visibility, copied.fence),), began=True)
-        for oid in unpack_oids(copied.oids):
-            keep(oid, None, HandOver(state, None))
+        states |= dict.fromkeys(unpack_oids(copied.oids), state)
+    names = dict(zip(states, unpack_oids(position.names), strict=False))
+    for oid, state in states.items():
+        table = by_oid.get(oid)
+        followed = table.followed if table is not None else Followed(0, 0, names.get(oid, 0))
+        tables.keep(oid, Tracked(table, followed, HandOver(state, None)))
     gone_names = {each.followed.name_crc for oid, each in tables.by_oid.items() if oid not in by_oid}
     for table in found:
         if table.oid not in tables.by_oid and table.followed.name_crc not in gone_names:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from hub.errors import FatalError
 from hub_captures.postgres import literals, pgoutput
+from hub_captures.postgres.catalog import Table
 from hub_captures.postgres.decoder import (
     DELIMITER,
     NULL_MARK,
@@ -28,6 +29,7 @@ from hub_captures.postgres.position import (
     Chunk,
     Copying,
     Followed,
+    PostgresPosition,
     Visibility,
     lsn_of,
     lsn_text,
@@ -36,6 +38,7 @@ from hub_captures.postgres.position import (
     unpack_followed,
     unpack_oids,
 )
+from hub_captures.postgres.tables import Tables, difference, restored
 from hub_captures.postgres.types import PgType, codec
 
 TEXT_TYPE = {25: PgType(25, "pg_catalog", "text", "b"), 20: PgType(20, "pg_catalog", "int8", "b")}
@@ -240,3 +243,19 @@ def test_begin_and_commit_are_read() -> None:
     assert began == pgoutput.Begin(77, 946_684_801_000, 9)
     ended = pgoutput.commit(b"w" + bytes(24) + b"C\0" + struct.pack(">QQq", 77, 99, 2_000))
     assert (ended.commit_lsn, ended.end_lsn, ended.ts_ms) == (77, 99, 946_684_800_002)
+
+
+def table_of(oid: int, name: str) -> Table:
+    return Table(oid, "public", name, "r", oid, "d", "p", 0, (), ("id",), True, None)
+
+
+@pytest.mark.parametrize("state", [Copying(replace=True), Copying(rows=7, began=True, floor=("7",))])
+def test_a_table_made_anew_while_its_copy_was_under_way_is_known_by_its_name(state: Copying) -> None:
+    before = Tables()
+    before.track(table_of(1, "waits"), Copying())
+    before.track(table_of(2, "anew"), state)
+    stored = PostgresPosition.decode(before.position("1", 1, 1, "slot", 1, ()).encode())
+    found = [table_of(1, "waits"), table_of(3, "anew")]
+    after = restored(stored, before.due_note(), found, lambda _: Copying())
+    changed = difference(after, found)
+    assert ([table.oid for table in changed.recreated], changed.added, changed.gone) == ([3], [], [2])
