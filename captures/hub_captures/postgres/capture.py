@@ -126,6 +126,13 @@ class PostgresCapture(Capture[PostgresPosition], frozen=True, kw_only=True):
             description="Capture what applications write with `pg_logical_emit_message`, as `<task>/messages`."
         ),
     ] = False
+    transactions: Annotated[
+        bool,
+        Meta(
+            description="A record where each transaction begins and one where it ends, with the number of its records "
+            "in each collection, as `<task>/transactions`."
+        ),
+    ] = False
     origin: Annotated[
         Literal["any", "none"],
         Meta(

@@ -27,6 +27,7 @@ from hub_captures.postgres.changes import (
 )
 from hub_captures.postgres.gathered import Gathered
 from hub_captures.postgres.handover import HandOver, Incomparable
+from hub_captures.postgres.ledger import Ledger
 from hub_captures.postgres.pgoutput import HEADER, Begin, Relation
 from hub_captures.postgres.position import Key
 from hub_captures.postgres.spool import Spool
@@ -75,6 +76,8 @@ Obstacle = UnknownRelation | UnknownOrder | MissingValues | Signal
 
 OWN_PREFIX = "hub."
 SIGNAL_PREFIX = "hub.signal"
+NO_XID = 0
+"""Stands for the transaction of a message that belongs to none."""
 MARK_PREFIX = "hub.mark"
 """Written only to let an idle server flush its WAL."""
 
@@ -87,7 +90,14 @@ class Feed:
     stands in messages to where its records are gathered, None for one that is not captured.
     """
 
-    def __init__(self, messages: Gathered | None, *, record_bytes_max: int, may_omit: bool) -> None:
+    def __init__(
+        self,
+        messages: Gathered | None = None,
+        ledger: Ledger | None = None,
+        *,
+        record_bytes_max: int,
+        may_omit: bool,
+    ) -> None:
         self.tables: dict[bytes, Gathered | None] = {}
         self.lsn = 0
         self.begin: Begin | None = None
@@ -110,6 +120,7 @@ class Feed:
         self._record_bytes_max = record_bytes_max
         self._may_omit = may_omit
         self._messages = messages
+        self._ledger = ledger
         self._origin: str | None = None
         self._touched: list[Gathered] = []
         self._doomed: list[HandOver] = []
@@ -192,6 +203,8 @@ class Feed:
         """What was gathered: of whole transactions, or all, the piece of the one that goes on included."""
         if not whole and self.begin is not None:
             for table in self._touched:
+                if self._ledger is not None:
+                    self._ledger.note(table)
                 table.close_run(self.begin, self._origin)
                 table.committed = len(table.lines)
         taken: list[Described] = []
@@ -216,6 +229,12 @@ class Feed:
         table.is_touched = True
         self._touched.append(table)
         self._filled[table] = None
+        ledger = self._ledger
+        if ledger is not None and not ledger.is_open:
+            assert self.begin is not None
+            if self.begin.xid != NO_XID:
+                ledger.begin(self.begin)
+                self._touch(ledger.gathered)
 
     def _begin(self, b: bytes) -> None:
         self.begin = pgoutput.begin(b)
@@ -228,6 +247,8 @@ class Feed:
     def end_transaction(self, lsn: int) -> None:
         """What was gathered since the beginning is whole, up to `lsn`."""
         assert self.begin is not None
+        if self._ledger is not None and self._ledger.is_open:
+            self._account(self._ledger, self.begin)
         for table in self._touched:
             table.close_run(self.begin, self._origin)
             table.committed = len(table.lines)
@@ -240,6 +261,13 @@ class Feed:
         self.begin = None
         self._origin = None
         self.lsn = lsn
+
+    def _account(self, ledger: Ledger, begin: Begin) -> None:
+        for table in self._touched:
+            ledger.note(table)
+        if not ledger.gathered.is_touched:
+            self._touch(ledger.gathered)
+        ledger.end(begin)
 
     def _insert(self, b: bytes) -> bool | None:
         table = self.tables[b[26:30]]
@@ -372,7 +400,7 @@ class Feed:
         if table is not None and not found.prefix.startswith(OWN_PREFIX):
             if alone:
                 self.begin = Begin(
-                    found.lsn, int.from_bytes(b[17:25], signed=True) // 1000 + 946_684_800_000, 0
+                    found.lsn, int.from_bytes(b[17:25], signed=True) // 1000 + 946_684_800_000, NO_XID
                 )
             table.add(CREATE, message_line(found), b[1:9], {cdc.PREFIX: found.prefix})
             if not table.is_touched:

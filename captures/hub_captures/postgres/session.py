@@ -14,20 +14,19 @@ import anyio
 import anyio.lowlevel
 import msgspec
 
-from hub.capture import Outlet, collection_name
+from hub.capture import Outlet
 from hub.errors import HubError, TransientError
-from hub.record import Batch, TaskName
-from hub.schema import CollectionSchema, describe
-from hub.schema.types import BYTES, STRING
+from hub.record import Batch
+from hub.schema import CollectionSchema
 from hub_captures.postgres.capture import PostgresCapture
 from hub_captures.postgres.catalog import Table, load_types
 from hub_captures.postgres.connection import Connection, quoted, rows
 from hub_captures.postgres.copier import Copier
-from hub_captures.postgres.decoder import Decoder
 from hub_captures.postgres.feed import Feed, MissingValues, Signal, UnknownOrder, UnknownRelation
 from hub_captures.postgres.gathered import Gathered
 from hub_captures.postgres.keys import rank_query, row_of, sort_key, values_of
 from hub_captures.postgres.layout import ColumnOf, Layout, layout
+from hub_captures.postgres.ledger import Ledger, messages_of
 from hub_captures.postgres.pgoutput import Relation, keepalive
 from hub_captures.postgres.position import Key, PostgresPosition, lsn_text
 from hub_captures.postgres.ranges import Ranges
@@ -106,7 +105,8 @@ class Session:
         self._layouts: dict[tuple[object, ...], Layout] = {}
         self._described: dict[str, CollectionSchema] = {}
         self._feed = Feed(
-            _messages(out.task) if capture.messages else None,
+            messages_of(out.task) if capture.messages else None,
+            Ledger(out.task) if capture.transactions else None,
             record_bytes_max=capture.max_record,
             may_omit=capture.on_oversized == "omit",
         )
@@ -480,11 +480,3 @@ class Session:
             self._out.gauge("spooled_bytes", self._feed.spool.size)
             self._out.gauge("oversized_records_total", self._feed.oversized)
             await anyio.sleep(FEEDBACK_POLL_S)
-
-
-def _messages(task: TaskName) -> Gathered:
-    """Where logical messages are gathered: a collection without a key."""
-    schema = describe(collection_name(task, "messages"), {"content": STRING, "content_base64": BYTES})
-    gathered = Gathered(schema, Relation(0, "", "messages", "n", ()), Decoder([]), (), None)
-    gathered.shared = {}
-    return gathered

@@ -261,6 +261,37 @@ async def test_16_logical_messages_are_a_collection(source: Any) -> None:
     assert binary.doc == {"content_base64": "/wA="}
 
 
+async def test_transactions_have_an_account_of_their_own(source: Any) -> None:
+    source.run("create table a (id int primary key, b text)", "create table b (id int primary key)")
+    async with source.capturing(transactions=True, messages=True, batch=64 * 1024) as out:
+        await source.copied(out, "public.a", "public.b")
+        with source.connect() as connection, connection.transaction():
+            connection.execute("insert into a select n, repeat('x', 100) from generate_series(1, 3000) n")
+            with connection.transaction(force_rollback=True):
+                connection.execute("insert into b values (0)")
+            connection.execute("insert into b values (1), (2)")
+            connection.execute("update a set id = -id where id = 7")
+        source.run("create table unseen (id int)", "select pg_logical_emit_message(false, 'app', 'alone')")
+        source.run("truncate a, b")
+        await source.caught_up(out)
+    first = source.changes(out, "public.a")[0].meta
+    account = [record.doc for record in out.records(f"{source.task}/transactions")]
+    large, truncation, mark = account[:2], account[2:4], account[4:]
+    common = {
+        "commit_lsn": first["commit_lsn"],
+        "transaction_id": first["transaction_id"],
+        "ts_ms": first["ts_ms"],
+    }
+    a, b = (source.collection(f"public.{name}") for name in "ab")
+    counts = [{"collection": a, "records": 3002}, {"collection": b, "records": 2}]
+    assert large == [
+        {**common, "status": "begin"},
+        {**common, "status": "end", "records": 3004, "collections": counts},
+    ]
+    assert truncation[1]["collections"] == [{"collection": a, "records": 1}, {"collection": b, "records": 1}]
+    assert [each["status"] for each in mark] == ["begin", "end"]
+
+
 async def test_17_the_replication_origin_is_named_and_can_be_left_out(source: Any) -> None:
     source.run(
         "create table t (id int primary key)", f"select pg_replication_origin_create('{source.name}_origin')"
