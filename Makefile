@@ -49,8 +49,8 @@ wheel: setup  ## the wheel works in a clean environment outside the checkout
 bench: setup  ## benchmarks, each beside a peer or a physical ceiling
 	$(BIN)/python -m bench
 
-soak: setup  ## the test programmes of the log that take their time
-	HUB_SOAK=20 $(PYTEST) -m rig --timeout 3600
+soak: setup  ## the test programmes that take their time, on the log and on a chaotic PostgreSQL
+	HUB_SOAK=20 HUB_CHAOS_S=600 $(PYTEST) -m rig --timeout 3600
 
 fuzz: setup  ## hostile mappings for an hour; any crash, hang or foreign exception is told
 	$(BIN)/python tests/mapping/fuzz.py 3600
