@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from hub.errors import Corrupt
+from hub.errors import Corrupt, TransientError
 from hub.log.fragment import SUFFIX, Fragment, Piece, parse_name, read_fragment, read_pieces
 from hub.log.fs import FS
 from hub.log.replay import Gap
@@ -143,18 +143,23 @@ class History:
             fragment = next((f for f in self.of(collection) if f.last_seq > seq), None)
             if fragment is None or fragment.first_seq > upto_seq:
                 return
-            path = fragment.path(self.directory)
+            path, offset = fragment.path(self.directory), fragment.first_offset
             try:
                 for piece, body in read_pieces(self.fs, self.directory, fragment, seq):
                     if piece.seq > upto_seq:
                         return
                     yield piece, body, path
+                    offset = piece.first_offset + piece.block.count
             except FileNotFoundError:
                 if self._control is None:
                     self.load(self._oldest_seq)
                 if fragment in self.of(collection):
                     raise Corrupt(f"{path}: the fragment is missing") from None
                 continue
+            except OSError as error:
+                raise TransientError(
+                    f"{path}: collection {collection!r}, offset {offset}: cannot be read: {error.strerror}"
+                ) from error
             seq = fragment.last_seq
 
     def transactions(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import anyio
 import anyio.to_thread
 
-from hub.errors import LogError
+from hub.errors import LogError, TransientError
 from hub.log.replay import Gap, Read, frames_after, pieces, schemas_before
 from hub.log.tail import Entry
 from hub.log.transaction import Committed, Item, Schema, bytes_only
@@ -168,7 +168,7 @@ class Reader:
             self._disk = self._follow()
         out: list[Committed] = []
         while budget > 0:
-            step = self._spare or next(self._disk, None)
+            step = self._spare or self._next_step()
             self._spare = None
             if step is None:
                 self._disk = None
@@ -182,6 +182,17 @@ class Reader:
             if step.place is not None:
                 self._move(step.place)
         return out
+
+    def _next_step(self) -> _Step | None:
+        assert self._disk is not None
+        try:
+            return next(self._disk, None)
+        except OSError as error:
+            self._disk = None
+            raise TransientError(
+                f"journal {self._log.journal!r}, after frame {self._seq}: {error.filename or 'a segment'} cannot be "
+                f"read: {error.strerror}"
+            ) from error
 
     def _follow(self) -> Iterator[_Step]:
         """Steps from the files, up to where memory takes over."""

@@ -1,6 +1,7 @@
 /* Makes chosen system calls fail, for one process: LD_PRELOAD with
  *   FAULT=name:n:errno   the n-th call of fdatasync, fsync, pwritev, rename or ftruncate fails
  *   FAULT_SHORT=percent  so many of all writes are cut short
+ *   FAULT_READS=1        each pread fails with EIO
  *   FAULT_DELAY_MS=ms    each fdatasync takes at least so long
  * Only calls on files whose path holds FAULT_PATH are counted. */
 #define _GNU_SOURCE
@@ -63,6 +64,18 @@ int ftruncate(int fd, off_t size) {
 }
 
 int ftruncate64(int fd, off_t size) { return ftruncate(fd, size); }
+
+ssize_t pread64(int fd, void *buffer, size_t size, off_t offset) {
+    static ssize_t (*real)(int, void *, size_t, off_t);
+    if (!real) real = dlsym(RTLD_NEXT, "pread64");
+    if (getenv("FAULT_READS") && concerns(fd)) {
+        errno = EIO;
+        return -1;
+    }
+    return real(fd, buffer, size, offset);
+}
+
+ssize_t pread(int fd, void *buffer, size_t size, off_t offset) { return pread64(fd, buffer, size, offset); }
 
 ssize_t pwritev2(int fd, const struct iovec *vectors, int count, off_t offset, int flags) {
     static ssize_t (*real)(int, const struct iovec *, int, off_t, int);

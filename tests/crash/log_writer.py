@@ -26,7 +26,7 @@ def say(text: str) -> None:
     os.write(1, f"{text}\n".encode())
 
 
-async def main(path: Path, options: LogOptions, tasks: int) -> None:
+async def main(path: Path, options: LogOptions, tasks: int, hoards: bool) -> None:
     with Control(path / "control.db") as control:
         async with Log.open(path, options, control=control) as log:
             say(f"open {log.end.epoch} {log.end.seq}")
@@ -48,7 +48,15 @@ async def main(path: Path, options: LogOptions, tasks: int) -> None:
                             await log.room(0.05)
                     say(f"ack {mine}")
 
+            async def take_memory() -> None:
+                taken: list[bytearray] = []
+                while True:
+                    taken.append(bytearray(b"x" * (1 << 20)))
+                    await anyio.sleep(0.005)
+
             async with anyio.create_task_group() as group:
+                if hoards:
+                    group.start_soon(take_memory)
                 for task in range(tasks):
                     group.start_soon(append, task)
 
@@ -57,7 +65,8 @@ if __name__ == "__main__":
     try:
         given = json.loads(sys.argv[2]) if len(sys.argv) > 2 else {}
         tasks = given.pop("tasks", 4)
-        anyio.run(main, Path(sys.argv[1]), msgspec.convert(given, LogOptions), tasks)
+        hoards = given.pop("hoard", False)
+        anyio.run(main, Path(sys.argv[1]), msgspec.convert(given, LogOptions), tasks, hoards)
     except* Poisoned:
         say("poisoned")
         os._exit(3)

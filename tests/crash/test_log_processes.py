@@ -32,6 +32,7 @@ from hub.record import Batch
 pytestmark = [pytest.mark.rig, pytest.mark.timeout(300)]
 
 WRITER = Path(__file__).with_name("log_writer.py")
+LARGE = Path(__file__).with_name("large_transaction.py")
 SHIM = Path(__file__).with_name("faultshim.c")
 GODOWN = 0x8004587D
 """XFS_IOC_GOINGDOWN, which ext4 has under the same number; 2 = do not flush the journal."""
@@ -312,3 +313,90 @@ def test_a_full_disk_pauses_appends_and_they_go_on_when_there_is_room(tmp_path: 
         writer.kill()
         assert len(writer.acked) > before
         judge(where / "data", writer.acked)
+
+
+def test_a_transaction_of_a_gigabyte_needs_a_fraction_of_it_in_memory(tmp_path: Path) -> None:
+    """Scenario 41: in parts, invisible until its commit, then whole; never more than 128 MB in memory."""
+    done = subprocess.run(
+        [sys.executable, str(LARGE), str(tmp_path), "1024"], capture_output=True, text=True, timeout=250
+    )
+    assert done.returncode == 0, done.stderr
+    records, peak_kib = map(int, done.stdout.split())
+    assert records > 1_000_000 and peak_kib < 128 << 10
+
+
+@contextmanager
+def memory_limited(writer: Writer, megabytes: int) -> Iterator[None]:
+    """A control group with so much memory, and the writer in it. Skips where none can be made."""
+    root = Path("/sys/fs/cgroup")
+    first, limit = root / "memory", "memory.limit_in_bytes"
+    if (root / "cgroup.controllers").exists():
+        first, limit = root, "memory.max"
+    group = first / f"hub-test-{os.getpid()}"
+    try:
+        if first == root:
+            (root / "cgroup.subtree_control").write_text("+memory")
+        group.mkdir()
+        (group / limit).write_text(str(megabytes << 20))
+        (group / "cgroup.procs").write_text(str(writer.process.pid))
+    except OSError as error:
+        if group.exists():
+            group.rmdir()
+        pytest.skip(f"no control group with a limit can be made: {error}")
+    try:
+        yield
+    finally:
+        writer.kill()
+        group.rmdir()
+
+
+def test_nothing_is_lost_when_the_kernel_kills_for_want_of_memory(tmp_path: Path) -> None:
+    """Scenario 11: the out-of-memory killer, in a control group."""
+    writer = Writer(tmp_path, {"hoard": True})
+    assert writer.listen(20, until="ack")
+    with memory_limited(writer, 150):
+        assert not writer.listen(60, until="never"), "it was not killed"
+        assert writer.finish() == -signal.SIGKILL
+    assert len(writer.acked) > 10
+    judge(tmp_path, writer.acked)
+
+
+def test_an_unreadable_fragment_stops_its_readers_and_nobody_else(tmp_path: Path, shim: Path) -> None:
+    """Scenario 22: the disk fails under what is read; the error says where, appends go on."""
+    code = f"""
+import anyio
+from pathlib import Path
+from hub.control import Control
+from hub.errors import TransientError
+from hub.log import Log, LogOptions, Retention, Transaction
+from hub.record import Batch
+
+async def main(path):
+    options = LogOptions(retention=Retention(age_s=None), fragments_after_s=0.0, keep_every_s=3600, tail_bytes=0)
+    with Control(path / "control.db") as control:
+        async with Log.open(path, options, control=control) as log:
+            for name in ("sick", "well"):
+                await log.append(Transaction("t", [Batch.of_lines(name, [b"1", b"2"])], b"p"))
+            await log.roll()
+            await log.keeper.keep()
+            try:
+                await log.reader("r", wanted=lambda name: name == "sick").read()
+            except TransientError as error:
+                print(error)
+            found = await log.reader("r", wanted=lambda name: name == "well").read()
+            await log.append(Transaction("t", [Batch.of_lines("well", [b"3"])], b"q"))
+            print(sum(item.count for c in found for item in c.items))
+
+anyio.run(main, Path({str(tmp_path)!r}))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"LD_PRELOAD": str(shim), "FAULT_READS": "fragments", "FAULT_PATH": "sick-"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    said, count = done.stdout.splitlines()
+    assert "collection 'sick'" in said and "offset 0" in said and "Input/output error" in said
+    assert count == "2"
