@@ -177,6 +177,20 @@ class LogSection(Spec, frozen=True, kw_only=True):
         Size(32 << 20)
     )
     max_record: Annotated[Size, Meta(description="The largest record taken.")] = Size(64 << 20)
+    hold_timeout: Annotated[
+        Duration,
+        Meta(
+            description="A materialization that the log waits for and that was not seen for so long raises an "
+            "alarm. What it has yet to read is kept all the same."
+        ),
+    ] = Duration(86400)
+    transaction_timeout: Annotated[
+        Duration,
+        Meta(
+            description="A source transaction that is written in parts and got none for so long is given up; its "
+            "capture reads it again."
+        ),
+    ] = Duration(3600)
     allow_unsafe_filesystem: Annotated[
         bool, Meta(description="Run on a file system that may forget what was synced, such as NFS or tmpfs.")
     ] = False
@@ -317,6 +331,8 @@ class Catalog:
             tail_bytes=self.log.tail,
             queue_bytes=self.log.queue,
             max_record_bytes=self.log.max_record,
+            hold_timeout_s=float(self.log.hold_timeout),
+            txn_timeout_s=float(self.log.transaction_timeout),
             durability=self.log.durability,
             interval_s=float(self.log.sync_every),
             compression_level=self.log.compression or None,

@@ -80,11 +80,15 @@ class Keeper:
     async def _abort_overdue(self) -> None:
         limit_s = self._log.options.txn_timeout_s
         for large in list(self._log.open_transactions.values()):
-            if large.age_s > limit_s:
+            if large.idle_s > limit_s:
                 logger.warning(
-                    "task %r: a large transaction was open for %.0f s: aborted", large.task, large.age_s
+                    "task %r: a large transaction was given nothing for %.0f s: aborted",
+                    large.task,
+                    large.idle_s,
                 )
-                await large.abort(f"was open longer than log.txn_timeout_s ({limit_s:g} s) and was aborted")
+                await large.abort(
+                    f"was given nothing for log.transaction_timeout ({limit_s:g} s) and was aborted"
+                )
 
     async def _roll_overdue(self, pressed: bool) -> None:
         """Seal a segment that is old, or whose room is wanted, so that what is in it can go."""
@@ -103,7 +107,7 @@ class Keeper:
         """Raise an alarm for each reader that holds the log and was not seen for long. It goes on holding it."""
         control = self._log.control
         assert control is not None
-        limit_s = self._log.options.retention.hold_timeout_s
+        limit_s = self._log.options.hold_timeout_s
         now_us = time.time_ns() // 1000
         lost: dict[str, str] = {}
         for hold in control.holds():

@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 class LargeTransaction:
     """One open large transaction of one task. Made by `Log.begin`.
 
-    Memory is bounded by what one call of `part` is given. Left open beyond `txn_timeout_s` it is aborted: later
+    Memory is bounded by what one call of `part` is given. Given nothing for `txn_timeout_s` it is aborted: later
     calls raise LogError.
     """
 
     def __init__(self, log: Log, task: str, txn_id: int) -> None:
         self.task = task
         self.txn_id = txn_id
-        self._begun_s = time.monotonic()
+        self._given_s = time.monotonic()
         self.first_segno: int | None = None
         self._log = log
         self._parts: list[PartRef] = []
@@ -39,6 +39,7 @@ class LargeTransaction:
     async def part(self, items: Sequence[Item]) -> None:
         """Add items. They are durable when this returns, and invisible."""
         self._check()
+        self._given_s = time.monotonic()
         for item in items:
             if isinstance(item, Schema):
                 self._schemas[item.collection] = item
@@ -73,8 +74,9 @@ class LargeTransaction:
         return Place(self._log.end.epoch, frame.seq)
 
     @property
-    def age_s(self) -> float:
-        return time.monotonic() - self._begun_s
+    def idle_s(self) -> float:
+        """Since it was last given something."""
+        return time.monotonic() - self._given_s
 
     async def abort(self, reason: str = "was aborted") -> None:
         """Give it up. Its parts are let go with their segments."""

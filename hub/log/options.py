@@ -20,15 +20,13 @@ DURABILITY_TEXT: dict[Durability, str] = {
 class Retention(msgspec.Struct, frozen=True, kw_only=True):
     """How long records of a collection are kept. They go when a limit that is set is exceeded; with none, never.
 
-    With `until_consumed`, registered readers (holds) are waited for besides, however long that takes; once a reader
-    was not seen for `hold_timeout_s`, an alarm is raised, and the records are still kept. An age of 0 means: as
-    soon as they are consumed.
+    With `until_consumed`, registered readers (holds) are waited for besides, however long that takes. An age of 0
+    means: as soon as they are consumed.
     """
 
     age_s: float | None = 7 * 86_400.0
     bytes: int | None = None
     until_consumed: bool = True
-    hold_timeout_s: float = 86_400.0
     compact: bool = False
     """Keep only the newest version of each key in what is older than `compact_after_s`."""
     compact_after_s: float = 3_600.0
@@ -53,7 +51,9 @@ class LogOptions(msgspec.Struct, frozen=True, kw_only=True):
     max_transaction_bytes: int = 64 << 20
     """A transaction larger than this has to be begun as a large one."""
     txn_timeout_s: float = 3_600.0
-    """A large transaction left open longer than this is aborted."""
+    """A large transaction that was given no part for so long is aborted."""
+    hold_timeout_s: float = 86_400.0
+    """A reader that holds the log and was not seen for so long raises an alarm; the records are still kept."""
     durability: Durability = "disk"
     interval_s: float = 0.05
     mark_after_s: float = 0.1

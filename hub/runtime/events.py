@@ -6,10 +6,12 @@ so that none of them reaches a log through somebody else's error message.
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Literal, TextIO
 
 import orjson
@@ -44,6 +46,16 @@ class Events:
             fields["traceback"] = "".join(traceback.format_exception(error))
         self._write("error", event, fields)
 
+    @contextmanager
+    def forwarding(self, logger: str) -> Iterator[None]:
+        """Write what a part of the engine logs by a logger of this name as events too."""
+        handler = _Forwarding(self)
+        logging.getLogger(logger).addHandler(handler)
+        try:
+            yield
+        finally:
+            logging.getLogger(logger).removeHandler(handler)
+
     def _write(self, level: Level, event: str, fields: dict[str, Any]) -> None:
         now = time.time()
         stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now % 1 * 1000):03d}Z"
@@ -52,6 +64,17 @@ class Events:
         self.recent = [*self.recent[-RECENT_EVENTS:], text]
         if not self._quiet:
             print(text, file=self._stream or sys.stderr, flush=True)
+
+
+class _Forwarding(logging.Handler):
+    """Makes events of log records."""
+
+    def __init__(self, events: Events) -> None:
+        super().__init__(logging.WARNING)
+        self._events = events
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._events.warning(record.name.removeprefix("hub."), message=record.getMessage())
 
 
 RECENT_EVENTS = 50

@@ -58,7 +58,7 @@ async def run(
     """
     try:
         make_private(catalog.log_path)
-        with Control(catalog.log_path / "control.db") as control:
+        with events.forwarding("hub.log"), Control(catalog.log_path / "control.db") as control:
             async with Log.open(catalog.log_path, catalog.log_options(), control=control) as log:
                 return await _run(catalog, log, control, events, telemetry, beside, signals=signals)
     except HubError as error:
@@ -97,7 +97,13 @@ async def _run(
             group.start_soon(on_signals, supervisor.stop)
         for attendant in beside:
             group.start_soon(attendant, running)
-        events.info("started", captures=len(captures), materializations=len(sinks), log=str(catalog.log_path))
+        events.info(
+            "started",
+            captures=len(captures),
+            materializations=len(sinks),
+            log=str(catalog.log_path),
+            durability=log.options.durability,
+        )
         await supervisor.run()
         group.cancel_scope.cancel()
     events.info("stopped", failed=supervisor.failed)
@@ -124,6 +130,7 @@ def _expose(log: Log, telemetry: Telemetry) -> None:
     telemetry.reading("log_queued_bytes", lambda: log.queued_bytes)
     telemetry.reading("log_fill_ratio", lambda: log.fill)
     telemetry.reading("log_alarms", lambda: len(log.keeper.alarms))
+    telemetry.reading("log_may_lose_acknowledged", lambda: log.options.durability != "disk")
     telemetry.reading("log_end_seq", lambda: log.end.seq)
 
 

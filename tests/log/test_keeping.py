@@ -108,9 +108,9 @@ async def test_a_segment_goes_only_when_its_rule_and_every_reader_agree(tmp_path
 async def test_a_reader_paused_for_a_week_is_waited_for_and_reported(tmp_path: Path) -> None:
     """Scenario 38: retention of a day, a reader away for longer: nothing goes, an alarm is raised."""
     steady = [0]
-    rule = Retention(age_s=86_400, hold_timeout_s=0.0)
+    rule = Retention(age_s=86_400)
     with Control(tmp_path / "control.db") as control:
-        options = LogOptions(retention=rule, fragments_after_s=None, **QUIET)  # type: ignore[arg-type]
+        options = LogOptions(retention=rule, hold_timeout_s=0.0, fragments_after_s=None, **QUIET)  # type: ignore[arg-type]
         async with Log.open(tmp_path, options, control=control, steady=lambda: steady[0]) as log:
             await control.hold("paused", Cursor.START)
             await log.append(Transaction("t", [batch("a", [1])]))
@@ -288,7 +288,7 @@ async def test_a_large_transaction_left_open_is_aborted_and_lets_its_segments_go
         await large.part([batch("a", [1])])
         await log.roll()
         await log.keeper.keep()
-        with pytest.raises(Exception, match="txn_timeout_s"):
+        with pytest.raises(Exception, match="transaction_timeout"):
             await large.commit()
         await log.keeper.keep()
         assert told(await drained(log.reader("r"))) == []
