@@ -11,7 +11,7 @@ import abc
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal, Protocol
+from typing import Annotated, ClassVar, Literal, Protocol, runtime_checkable
 
 import msgspec
 from msgspec import Meta
@@ -94,6 +94,21 @@ class Sink(Protocol):
     async def commit(self, upto: Cursor) -> None:
         """Make rows, schema and cursor visible together, or none of them. Raises `Fenced` when a newer
         writer has taken over. Cut short, the next `restore` finds it whole or absent."""
+        ...
+
+
+@runtime_checkable
+class Preparing(Protocol):
+    """A sink that can begin with a batch while it is still busy with the one before."""
+
+    async def prepare(self, binding: Binding, batch: Batch) -> None:
+        """Do what `write` of this very batch needs and the destination does not: decode, check, convert, encode.
+
+        The one call that may come beside another: while an earlier write or commit is on its way. It is a head
+        start and nothing more. `write` does what was not prepared, or was prepared for a schema that a `describe`
+        in between has replaced, and `write` alone reports what is wrong with records. Whatever was prepared is
+        let go when `write` returns.
+        """
         ...
 
 

@@ -1,13 +1,15 @@
-"""From the log into a destination: read, process, write, commit.
+"""From the log into a destination: read, process, prepare, write, commit.
 
-Two loops with a short queue between them: while a commit is on its way, the next chunk is read and
-processed. A commit happens only where a whole transaction ends, so a destination never shows half a
-source transaction, and rows and cursor go together.
+Two loops with a short queue between them. While there is a backlog, the next chunk is read, processed and
+prepared beside the write and commit of the one before. Without one, nothing is read before the destination is
+ready for it, so that each commit takes all there is. A commit happens only where a whole transaction ends, so a
+destination never shows half a source transaction, and rows and cursor go together.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,7 +22,7 @@ from hub.catalog import MaterializationTask
 from hub.control import Control
 from hub.errors import FatalError
 from hub.log import Committed, Log, Reader, Schema, Transaction
-from hub.materialization import Binding, Rejected, Sink
+from hub.materialization import Binding, Preparing, Rejected, Sink
 from hub.record import Batch, Cursor, Place, TaskName
 from hub.runtime.dead_letters import dead_letters, dead_letters_of, rejected
 from hub.runtime.events import Events
@@ -33,9 +35,14 @@ from hub.telemetry import TaskStats
 CHUNK_BYTES = 4 << 20
 """Documents that are written in one go, processed batch by batch with a chance for others in between."""
 
+BACKLOG_BYTES = CHUNK_BYTES // 2
+"""A chunk of this size says that there is more where it came from."""
+
 CHUNKS_AHEAD = 1
-"""Chunks that may be ready while a commit is on its way. One is enough: what comes meanwhile is in the log, and
-the next read takes all of it at once."""
+"""Chunks that may be ready while another is written, beside the one that is being made."""
+
+PREPARED_BYTES_MIN = 64 << 10
+"""Batches below this are not worth a thread's while."""
 
 CREDIT_BYTES = 16 << 20
 """What a reader may have handed out that is not written to the sink yet."""
@@ -52,11 +59,34 @@ class Chunk:
     transaction: nothing to commit yet."""
 
     outcome: Outcome
+    writes: list[tuple[Binding, CollectionSchema | Batch]]
     upto: Cursor | None
     read: int
     rows: int
     size: int
     oldest_ts: float
+
+
+class Demand:
+    """Whether the writing loop waits for a chunk."""
+
+    def __init__(self) -> None:
+        self._asked = anyio.Event()
+
+    @property
+    def is_there(self) -> bool:
+        return self._asked.is_set()
+
+    def ask(self) -> None:
+        self._asked.set()
+
+    def meet(self) -> None:
+        # An event that somebody waits for must stay the one that is set.
+        if self._asked.is_set():
+            self._asked = anyio.Event()
+
+    async def wait(self) -> None:
+        await self._asked.wait()
 
 
 class Flow:
@@ -104,7 +134,7 @@ class Flow:
             self._stats.state = "running"
             send, receive = anyio.create_memory_object_stream[Chunk](CHUNKS_AHEAD)
             async with anyio.create_task_group() as group:
-                group.start_soon(self._read, reader, send, writing.dead_upto)
+                group.start_soon(self._read, reader, send, writing)
                 await writing.run(receive)
 
     async def _restored(self, sink: Sink) -> tuple[Cursor, bool]:
@@ -129,20 +159,30 @@ class Flow:
             )
         return kept, True
 
-    async def _read(self, reader: Reader, send: MemoryObjectSendStream[Chunk], dead_upto: Cursor) -> None:
+    async def _read(self, reader: Reader, send: MemoryObjectSendStream[Chunk], writing: _Writing) -> None:
+        dead_upto = writing.dead_upto.journals.get(self._log.journal)
+        backlog = False
         async with send:
             while True:
+                if not backlog:
+                    await writing.demand.wait()
                 committed = await self._next(reader)
                 if committed is None:
                     return
                 if not committed:
-                    await send.send(Chunk(Outcome(), reader.cursor, 0, 0, 0, time.time()))
-                for part in cut_after(committed, dead_upto.journals.get(self._log.journal)):
+                    writing.demand.meet()
+                    await send.send(Chunk(Outcome(), [], reader.cursor, 0, 0, 0, time.time()))
+                for part in cut_after(committed, dead_upto):
                     chunk = await self._processed(part)
                     self._stats.queue_bytes += chunk.size
                     if not self._stats.oldest_waiting_ts:
                         self._stats.oldest_waiting_ts = chunk.oldest_ts
+                    if not writing.demand.is_there:
+                        await writing.prepare(chunk)
+                    # Met before the other loop runs, or this one would read on before it is asked again.
+                    writing.demand.meet()
                     await send.send(chunk)
+                    backlog = chunk.size >= BACKLOG_BYTES
 
     async def _next(self, reader: Reader) -> Sequence[Committed] | None:
         """The next transactions, or None when drained."""
@@ -167,7 +207,7 @@ class Flow:
         upto = Cursor({self._log.journal: last.place}) if last.complete else None
         rows = sum(work.count for _, work in outcome.work if isinstance(work, Batch))
         read = sum(item.count for piece in committed for item in piece.items if isinstance(item, Batch))
-        return Chunk(outcome, upto, read, rows, size, committed[0].ts_us / 1e6)
+        return Chunk(outcome, outcome.writes(), upto, read, rows, size, committed[0].ts_us / 1e6)
 
 
 NOWHERE = Place(0, 0)
@@ -247,7 +287,9 @@ class _Writing:
         self.reader: Reader
         self.backlog: Backlog
         self._task = task
+        self.demand = Demand()
         self._sink = sink
+        self._prepare = sink.prepare if isinstance(sink, Preparing) else None
         self._log = log
         self._control = control
         self._stats = stats
@@ -273,16 +315,27 @@ class _Writing:
             if self._pending.upto is not None:
                 await self._commit()
 
+    async def prepare(self, chunk: Chunk) -> None:
+        """Give the sink a head start with a chunk that has to wait."""
+        if self._prepare is not None:
+            for binding, work in chunk.writes:
+                if isinstance(work, Batch) and work.size >= PREPARED_BYTES_MIN:
+                    await self._prepare(binding, work)
+
     async def _chunk(self, receive: MemoryObjectReceiveStream[Chunk]) -> Chunk | None:
         """The next chunk; None when a commit falls due before there is one."""
-        if self._pending.upto is None:
-            return await receive.receive()
         with contextlib.suppress(anyio.WouldBlock):
             return receive.receive_nowait()
-        remaining_s = self._pending.remaining_s(self._task.commit.every)
+        remaining_s = (
+            math.inf if self._pending.upto is None else self._pending.remaining_s(self._task.commit.every)
+        )
         if remaining_s > 0:
-            with anyio.move_on_after(remaining_s):
-                return await receive.receive()
+            self.demand.ask()
+            try:
+                with anyio.move_on_after(remaining_s):
+                    return await receive.receive()
+            finally:
+                self.demand.meet()
         return None
 
     def _due(self, receive: MemoryObjectReceiveStream[Chunk]) -> bool:
@@ -295,11 +348,11 @@ class _Writing:
             return False
         # While chunks come full there is a backlog, and larger commits work it off faster; else every chunk is
         # committed at once.
-        backlog = pending.last_size >= CHUNK_BYTES // 2 and receive.statistics().current_buffer_used > 0
+        backlog = pending.last_size >= BACKLOG_BYTES and receive.statistics().current_buffer_used > 0
         return not backlog
 
     async def _write(self, chunk: Chunk) -> None:
-        for binding, work in chunk.outcome.writes():
+        for binding, work in chunk.writes:
             if isinstance(work, CollectionSchema):
                 await self._sink.describe(binding, work)
             else:

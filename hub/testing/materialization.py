@@ -17,8 +17,8 @@ from typing import Any, Protocol
 import anyio
 
 from hub.errors import HubError, TransientError
-from hub.materialization import Binding, BindingSpec, Materialization, Rejected, Sink
-from hub.record import MARKS, Cursor, Place, TaskName
+from hub.materialization import Binding, BindingSpec, Materialization, Preparing, Rejected, Sink
+from hub.record import MARKS, Batch, Cursor, Place, TaskName
 from hub.schema import CollectionSchema, ColumnType
 from hub.testing.histories import COLLECTION, Change, History, Model, batch_of, history
 from hub.testing.values import canonical
@@ -198,24 +198,46 @@ class _Run:
         items = [item for part in self._told.transactions[self._done : upto] for item in part]
         if schema is not None:
             await sink.describe(self._binding, schema)
-        changes: list[Change] = []
-        for item in items:
-            if isinstance(item, CollectionSchema):
-                await self._flush(sink, changes)
-                await sink.describe(self._binding, item)
-            elif item.op in MARKS:
-                await self._flush(sink, changes)
-                await self._flush(sink, [item])
-            else:
-                changes.append(item)
-                if self._plan.one_by_one or self._chance.random() < 0.15:
-                    await self._flush(sink, changes)
-        await self._flush(sink, changes)
+        works = self._works(items)
+        for number, work in enumerate(works):
+            later = works[number + 1 :]
+            ahead = self._chance.choice(later) if later and self._chance.random() < 0.3 else None
+            await self._take(sink, work, ahead)
 
-    async def _flush(self, sink: Sink, changes: list[Change]) -> None:
-        if changes:
-            await sink.write(self._binding, batch_of(changes))
-            changes.clear()
+    async def _take(
+        self, sink: Sink, work: Batch | CollectionSchema, ahead: Batch | CollectionSchema | None
+    ) -> None:
+        """Write or describe, and give a later batch a head start beside it: perhaps for a schema still to change."""
+        failed: list[Exception] = []
+        async with anyio.create_task_group() as group:
+            if isinstance(sink, Preparing) and isinstance(ahead, Batch):
+                group.start_soon(sink.prepare, self._binding, ahead)
+            try:
+                if isinstance(work, CollectionSchema):
+                    await sink.describe(self._binding, work)
+                else:
+                    await sink.write(self._binding, work)
+            except Exception as error:
+                # Raised in here, it would come out wrapped.
+                failed.append(error)
+        if failed:
+            raise failed[0]
+
+    def _works(self, items: Sequence[Change | CollectionSchema]) -> list[Batch | CollectionSchema]:
+        """Schemas and batches in order; where a batch ends is a matter of chance."""
+        works: list[Batch | CollectionSchema] = []
+        changes: list[Change] = []
+        for number, item in enumerate(items, 1):
+            if isinstance(item, CollectionSchema):
+                works.append(item)
+                continue
+            changes.append(item)
+            following = items[number] if number < len(items) else None
+            is_last = not isinstance(following, Change) or following.op in MARKS or item.op in MARKS
+            if is_last or self._plan.one_by_one or self._chance.random() < 0.15:
+                works.append(batch_of(changes))
+                changes = []
+        return works
 
     def _schema_before(self, done: int) -> CollectionSchema | None:
         schemas = [

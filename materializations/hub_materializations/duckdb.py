@@ -184,6 +184,10 @@ class _Driver:
     def take_over(self, holder: str) -> None:
         """Nothing to do: another process cannot have the file open, and in this one the fence decides."""
 
+    def encode(self, layout: Layout, load: Load) -> None:
+        if load.ndjson is None and load.rows:
+            load.encoded = _lines(load.rows, len(load.rows[0]))
+
     def insert(self, layout: Layout, load: Load) -> None:
         with self._relation(layout, load) as relation:
             self.execute(statements.insert_from(DIALECT, layout.table, layout.names, relation))
@@ -219,7 +223,8 @@ class _Driver:
         if load.ndjson is not None:
             text, fields = load.ndjson, [column.path[0] for column in columns]
         else:
-            text, fields = _lines(load.rows, len(columns)), [f"c{i}" for i in range(len(columns))]
+            text = _lines(load.rows, len(columns)) if load.encoded is None else load.encoded
+            fields = [f"c{i}" for i in range(len(columns))]
         spec = ", ".join(
             f"{_literal(field)}: '{_read_as(column.type)}'"
             for field, column in zip(fields, columns, strict=True)

@@ -247,6 +247,10 @@ class _Driver:
             (pid, started),
         )
 
+    def encode(self, layout: Layout, load: Load) -> None:
+        if len(load.rows) > ROWS_SMALL:
+            load.encoded = csv_text(load.rows)
+
     def insert(self, layout: Layout, load: Load) -> None:
         if len(load.rows) <= ROWS_SMALL:
             self._many(statements.insert_row(self.dialect, layout.table, layout.names), load)
@@ -320,7 +324,7 @@ class _Driver:
         return stage
 
     def _copy(self, target: str, names: tuple[str, ...], load: Load) -> None:
-        text = csv_text(load.rows)
+        text = csv_text(load.rows) if load.encoded is None else load.encoded
         statement = (
             f"COPY {target} ({self.dialect.listed(names)}) FROM STDIN "
             "(FORMAT csv, NULL 'null', QUOTE '\"', ESCAPE '\\', ENCODING 'UTF8')"

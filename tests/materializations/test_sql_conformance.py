@@ -201,3 +201,15 @@ async def test_postgres_in_bulk_equals_the_model_after_any_history(
     await check_materialization(
         lambda: PostgresSubject(postgres_server, f"bulk_{next(numbers)}"), seeds=SEEDS
     )
+
+
+@pytest.mark.anyio
+@pytest.mark.timeout(600)
+async def test_mysql_in_bulk_equals_the_model_after_any_history(
+    mariadb_server: MariaDBServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every load by LOAD DATA LOCAL, straight into the table where rows should be new, else through a temporary one."""
+    monkeypatch.setattr("hub_materializations.mysql.ROWS_SMALL", 0)
+    monkeypatch.setattr("hub_materializations.mysql.DIRECT_OFF", 0)
+    numbers = itertools.count()
+    await check_materialization(lambda: MySQLSubject(mariadb_server, f"bulk_{next(numbers)}"), seeds=SEEDS)

@@ -90,6 +90,10 @@ class Store:
     failures: list[Exception] = field(default_factory=list)
     reject: Callable[[Any], str | None] = lambda doc: None
     gate: anyio.Event | None = None
+    held: bool = False
+    """Whether a write waits at the gate."""
+    prepared: list[int] = field(default_factory=list)
+    """How many records each batch held that was prepared."""
     opening: anyio.Event | None = None
 
     def docs(self, target: str = "") -> list[Any]:
@@ -139,11 +143,15 @@ class StoreSink:
     async def describe(self, binding: Binding, schema: CollectionSchema) -> None:
         self._store.described.append((binding.target, schema))
 
+    async def prepare(self, binding: Binding, batch: Batch) -> None:
+        self._store.prepared.append(batch.count)
+
     async def write(self, binding: Binding, batch: Batch) -> None:
         reasons = {i: r for i, doc in enumerate(batch.docs) if (r := self._store.reject(doc))}
         if reasons:
             raise Rejected(reasons)
         if self._store.gate is not None:
+            self._store.held = True
             await self._store.gate.wait()
         self._staged.append((binding.target, [(chr(batch.op(i)), doc) for i, doc in enumerate(batch.docs)]))
 

@@ -15,6 +15,7 @@ import pytest
 from hub.catalog import Catalog, CollectionOptions, DerivationTask, Sources
 from hub.catalog import Step as ProcessorStep
 from hub.errors import FatalError, Fenced, RecordError, TransientError
+from hub.log import Transaction
 from hub.materialization import Commit
 from hub.options import Duration
 from hub.processor import Processor, Transform
@@ -297,3 +298,43 @@ async def test_with_a_dead_sink_queues_stay_in_their_budgets_and_the_capture_wai
     assert filled
     assert filled[0] > 0.5
     assert len(store.docs()) == 60_000
+
+
+async def test_without_a_backlog_a_commit_takes_all_that_came_during_the_one_before(
+    make_catalog: Make, script: Script, store: Store
+) -> None:
+    script.sends = [rows(0)]
+    script.endless = True
+    store.gate = anyio.Event()
+
+    async def watch(running: Running) -> None:
+        while not store.held:
+            await anyio.lowlevel.checkpoint()
+        for number in range(1, 50):
+            await running.log.append(Transaction("other", rows(number)))
+        assert store.gate is not None
+        store.gate.set()
+        running.supervisor.stop()
+
+    assert await run_hub(make_catalog(), beside=[watch]) == 0
+    assert [doc["id"] for doc in store.docs()] == list(range(50))
+    assert len(store.commits) == 2
+
+
+async def test_in_a_backlog_the_next_batch_is_prepared_while_the_last_is_written(
+    make_catalog: Make, script: Script, store: Store
+) -> None:
+    megabyte = [Batch.of_docs("s", [{"id": i, "text": "x" * 1000} for i in range(1000)])]
+    script.sends = [megabyte] * 20
+    store.gate = anyio.Event()
+
+    async def watch(running: Running) -> None:
+        while not (store.held and store.prepared):
+            await anyio.lowlevel.checkpoint()
+        assert store.gate is not None
+        assert not store.commits
+        store.gate.set()
+
+    assert await run_hub(make_catalog(), beside=[watch]) == 0
+    assert len(store.docs()) == 20_000
+    assert len(store.commits) < 20, "a backlog is worked off in larger commits"

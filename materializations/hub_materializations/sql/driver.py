@@ -54,6 +54,11 @@ class Driver(Protocol):
         that one's `holder` was, empty if there was none."""
         ...
 
+    def encode(self, layout: Layout, load: Load) -> None:
+        """Make of the rows what a statement is given, ahead of it, as `load.encoded`. Touches no connection, and may
+        run beside any other call."""
+        ...
+
     def insert(self, layout: Layout, load: Load) -> None:
         """Add rows."""
         ...

@@ -27,6 +27,8 @@ class Load:
     """The same rows as JSON lines by field name, where the batch's own bytes are just that."""
     is_new: bool = False
     """The source made or read every row, so most likely none is in the table. Only a hint."""
+    encoded: Any = None
+    """What `Driver.encode` made of the rows ahead."""
 
 
 @dataclass(slots=True)

@@ -77,16 +77,19 @@ class Codec:
         plain = self._plain and not self._active(batch.ndjson)
         if self._renamed:
             batch = self._with_legal_names(batch)
-        text = batch.ndjson
-        try:
-            structs = self._strict.decode_lines(text)
-        except msgspec.DecodeError:
-            structs = self._read_tolerantly(batch)
-            plain = False
-        assert len(structs) == batch.count, "as many documents as records"
-        if not self._dialect.holds_nul and _NUL in text:
+        structs, fits = self.structs(batch)
+        if not self._dialect.holds_nul and _NUL in batch.ndjson:
             self._check_nul(structs)
-        return Rows(self, batch, structs, plain=plain)
+        return Rows(self, batch, structs, plain=plain and fits)
+
+    def structs(self, batch: Batch) -> tuple[list[Any], bool]:
+        """The documents, decoded, and whether all of them are just as their columns want them."""
+        try:
+            found, fits = self._strict.decode_lines(batch.ndjson), True
+        except msgspec.DecodeError:
+            found, fits = self._read_tolerantly(batch), False
+        assert len(found) == batch.count, "as many documents as records"
+        return found, fits
 
     def _with_legal_names(self, batch: Batch) -> Batch:
         """The same documents with other names for the fields whose names the decoder cannot be told."""
@@ -192,7 +195,8 @@ class Rows:
     def __init__(self, codec: Codec, batch: Batch, structs: Sequence[Any], *, plain: bool) -> None:
         self.codec = codec
         self.batch = batch
-        self._structs = structs
+        self._structs: Sequence[Any] | None = structs
+        self._tuples: list[Row] | None = None
         self.ndjson = batch.ndjson if plain else None
         """The batch's own bytes, where its documents are what the database is to be given, field by field."""
 
@@ -202,11 +206,23 @@ class Rows:
 
     @cached_property
     def keys(self) -> list[Any]:
-        return self.codec.keys(self._structs)
+        return self.codec.keys(self._decoded())
 
-    @cached_property
+    @property
     def tuples(self) -> list[Row]:
-        return self.codec.tuples(self._structs, self.batch)
+        if self._tuples is None:
+            self._tuples = self.codec.tuples(self._decoded(), self.batch)
+        return self._tuples
+
+    def forget(self) -> None:
+        """Let go of all values: they are read once more if anybody asks."""
+        self._structs = self._tuples = None
+        self.__dict__.pop("keys", None)
+
+    def _decoded(self) -> Sequence[Any]:
+        if self._structs is None:
+            self._structs, _ = self.codec.structs(self.batch)
+        return self._structs
 
 
 def metadata_of(batch: Batch, name: str) -> Sequence[Any]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 import anyio
@@ -19,7 +18,7 @@ import anyio.to_thread
 
 from hub.errors import FatalError, Fenced, TransientError
 from hub.materialization import Binding, Rejected
-from hub.record import BACKFILL, TRUNCATE, Batch, Cursor, TaskName
+from hub.record import BACKFILL, Batch, Cursor, TaskName
 from hub.schema import CollectionSchema
 
 from . import statements
@@ -30,22 +29,14 @@ from .driver import Driver, Refused
 from .evolve import Changes, changes
 from .layout import Layout, layout_of
 from .names import fitted, hashed
-from .parts import cut_at_truncates, times_of, unchanged_of
-from .reduce import Load, reduced, whole
+from .parts import times_of, unchanged_of
+from .ready import Part, Ready, Table, ready, times
+from .reduce import Load
 from .rows import Codec, Row, Rows
 from .search import refused_rows
 from .versions import versions
 
 ResultT = TypeVar("ResultT")
-
-
-@dataclass(slots=True)
-class Table:
-    """A table that is ready for rows of one binding."""
-
-    layout: Layout
-    codec: Codec
-    collection: str
 
 
 class SqlSink:
@@ -60,6 +51,8 @@ class SqlSink:
         self._backfills = Backfills(driver, task)
         self._fence = 0
         self._tables: dict[tuple[str, str, str | None], Table] = {}
+        self._ready: dict[int, Ready] = {}
+        """Batches that were prepared and not written yet, by identity. Each holds its batch, so that no other has it."""
         self._owners: dict[TableName, str] = {}
         self._open = False
         self._written = False
@@ -70,6 +63,12 @@ class SqlSink:
 
     async def describe(self, binding: Binding, schema: CollectionSchema) -> None:
         await self._call(self.describe_now, binding, schema)
+
+    async def prepare(self, binding: Binding, batch: Batch) -> None:
+        """See `hub.materialization.Preparing`."""
+        table = self._tables.get(_id(binding))
+        if table is not None and not batch.has_marks:
+            self._ready[id(batch)] = await anyio.to_thread.run_sync(self._prepared, table, batch)
 
     async def write(self, binding: Binding, batch: Batch) -> None:
         await self._call(self.write_now, binding, batch)
@@ -148,20 +147,21 @@ class SqlSink:
         if table is None:
             assert batch.ops is not None, "rows come after a schema that says what they are"
             return
+        made = self._ready.pop(id(batch), None)
         self._begin()
         if batch.has_marks:
             self._mark_backfill(table.layout, batch)
             return
+        if made is None or made.table is not table:
+            made = ready(table, batch, self._driver, ahead=False)
         if self._dialect.savepoints:
             self._driver.execute("SAVEPOINT hub_write")
-        rejected: dict[int, str] = {}
-        start = 0
-        for part in cut_at_truncates(batch, keep=table.layout.mode == "append"):
+        rejected = made.rejected
+        for part in made.parts:
             try:
                 self._write_part(table, part)
             except Rejected as refusal:
-                rejected |= {start + index: reason for index, reason in refusal.reasons.items()}
-            start += part.count
+                rejected |= {part.start + index: reason for index, reason in refusal.reasons.items()}
         if self._dialect.savepoints:
             if rejected:
                 self._driver.execute("ROLLBACK TO SAVEPOINT hub_write")
@@ -235,7 +235,7 @@ class SqlSink:
             self._backfills.begin(layout, times_of(batch)[0])
         elif self._backfills.of(layout) is not None:
             mark = mark_of(layout) if layout.soft or layout.mode == "history" else None
-            self._backfills.sweep(layout, mark, self._times(batch)[0])
+            self._backfills.sweep(layout, mark, times(batch, self._driver)[0])
         self._written = True
 
     def _run_all(self, texts: Sequence[str]) -> None:
@@ -245,30 +245,29 @@ class SqlSink:
             except Refused as error:
                 raise FatalError(f"{text}: {error}") from error
 
-    def _write_part(self, table: Table, part: Batch) -> None:
-        layout = table.layout
-        if part.ops is not None and part.ops[0] == TRUNCATE and layout.mode != "append":
-            self._truncate(layout, part)
+    def _prepared(self, table: Table, batch: Batch) -> Ready:
+        return ready(table, batch, self._driver, ahead=True)
+
+    def _write_part(self, table: Table, part: Part) -> None:
+        layout, rows = table.layout, part.rows
+        if rows is None:
+            self._truncate(layout, part.batch)
             return
-        rows = table.codec.read(part)
-        if layout.mode == "append":
-            self._load(layout, whole(rows), self._driver.insert)
-            return
-        sweep = self._backfills.of(layout)
+        sweep = self._backfills.of(layout) if layout.mode != "append" else None
         if layout.mode == "history":
             self._write_versions(table, rows, sweep)
             return
         if sweep is not None:
             self._backfills.saw(sweep, rows)
-        kept = unchanged_of(part)
-        soft_at = self._times(part) if layout.soft else None
-        change = reduced(rows, kept=kept, soft_at=soft_at)
+        change = part.change
+        assert change is not None, "only a history has to see the table first"
         if change.deletes is not None:
             self._load(layout, change.deletes, self._delete)
         for names, load in change.partials.items():
             self._load(layout, load, self._setting(layout, names))
         if change.upserts is not None:
-            self._load(layout, change.upserts, self._setting(layout, frozenset()))
+            add = self._driver.insert if layout.mode == "append" else self._setting(layout, frozenset())
+            self._load(layout, change.upserts, add)
 
     def _write_versions(self, table: Table, rows: Rows, sweep: Sweep | None) -> None:
         """New versions; a row that is read again in a backfill and is as it was makes none."""
@@ -289,20 +288,10 @@ class SqlSink:
             rows = table.codec.read(part)
         with renumbered(keep):
             made = versions(
-                rows, kept=unchanged_of(part), times=self._times(part), current=self._current(layout)
+                rows, kept=unchanged_of(part), times=times(part, self._driver), current=self._current(layout)
             )
             self._load(layout, made.closed, self._mark)
             self._load(layout, made.added, self._driver.insert)
-
-    def _times(self, part: Batch) -> list[Any]:
-        """The time of each change, as the database reads it."""
-        converter = self._dialect.converters.get("timestamptz")
-        found = times_of(part)
-        return (
-            list(map(converter.convert, found))
-            if converter is not None and converter.needle is None
-            else found
-        )
 
     def _delete(self, layout: Layout, load: Load) -> None:
         if layout.soft:
@@ -335,7 +324,7 @@ class SqlSink:
     def _truncate(self, layout: Layout, part: Batch) -> None:
         if layout.soft or layout.mode == "history":
             statement = statements.mark_all(self._dialect, layout.table, mark_of(layout))
-            self._driver.execute(statement, (self._times(part)[-1],))
+            self._driver.execute(statement, (times(part, self._driver)[-1],))
         else:
             self._driver.execute(statements.truncate(self._dialect, layout.table))
 

@@ -67,7 +67,7 @@ def _on_conflict(dialect: Dialect, key: tuple[str, ...], set_: Sequence[str]) ->
     if dialect.upsert == "on_duplicate_key":
         setting = [f"{quoted(name)} = VALUES({quoted(name)})" for name in set_]
         first = quoted(key[0])
-        return f" ON DUPLICATE KEY UPDATE {', '.join(setting) or f'{first} = {first}'}"
+        return f" ON DUPLICATE KEY UPDATE {', '.join(setting) or f'{first} = VALUES({first})'}"
     target = f" ON CONFLICT ({dialect.listed(key)})"
     if not set_:
         return f"{target} DO NOTHING"
