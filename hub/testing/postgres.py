@@ -53,6 +53,7 @@ class PostgresServer:
         self, path: Path | None = None, *, version: int = 18, settings: Mapping[str, str] | None = None
     ) -> None:
         self._temporary = path is None
+        self._version = version
         self._binaries = binaries(version)
         self._user = _unprivileged() if os.geteuid() == 0 else None
         self.path = path if path is not None else Path(tempfile.mkdtemp(prefix="hub-postgres-"))
@@ -60,7 +61,6 @@ class PostgresServer:
         self._sockets = self.path / "run"
         self._settings = {
             "listen_addresses": "127.0.0.1",
-            "unix_socket_directories": str(self._sockets) if self.has_unix_socket else "",
             "wal_level": "logical",
             "max_replication_slots": "40",
             "max_wal_senders": "40",
@@ -127,7 +127,10 @@ class PostgresServer:
         if not (self.data / "PG_VERSION").exists():
             self._run("initdb", "-D", str(self.data), "-U", "postgres", "--auth=trust", "-E", "UTF8",
                       "--no-sync", "--locale=C")  # fmt: skip
-        settings = [part for name, value in self._settings.items() for part in ("-c", f"{name}={value}")]
+        given = self._settings | {
+            "unix_socket_directories": str(self._sockets) if self.has_unix_socket else ""
+        }
+        settings = [part for name, value in given.items() for part in ("-c", f"{name}={value}")]
         with (self.path / "server.log").open("ab") as log:
             self._process = subprocess.Popen(
                 [str(self._binaries / "postgres"), "-D", str(self.data), "-p", str(self.port), *settings],
@@ -156,6 +159,25 @@ class PostgresServer:
                 time.sleep(_POLL_S)
             else:
                 return
+
+    def standby(self, *, slot: str, settings: Mapping[str, str] | None = None) -> PostgresServer:
+        """A standby of this server in a directory of its own, not started yet. It streams through the physical slot
+        `slot`, which is made here. `promote()` makes a primary of it."""
+        made = PostgresServer(
+            version=self._version,
+            settings=self._settings
+            | {"primary_conninfo": self.dsn, "primary_slot_name": slot, "hot_standby_feedback": "on"}
+            | dict(settings or {}),
+        )
+        if self._user is not None:
+            os.chown(made.path, self._user.pw_uid, self._user.pw_gid)
+        self._run("pg_basebackup", "-D", str(made.data), "-d", self.dsn, "-X", "stream", "-C", "-S", slot)
+        (made.data / "standby.signal").touch()
+        return made
+
+    def promote(self) -> None:
+        """Make a primary of a standby; returns when it is one."""
+        self.run("select pg_promote()")
 
     def stop(self) -> None:
         """Stop the server in order, at once where it does not obey; delete a temporary directory."""

@@ -194,9 +194,13 @@ async def replication_command(
         names = [column.name for column in cursor.description or ()]
         found = await cursor.fetchall() if names else []
     return [
-        {name: None if value is None else str(value) for name, value in zip(names, row, strict=True)}
+        {name: None if value is None else _text(value) for name, value in zip(names, row, strict=True)}
         for row in found
     ]
+
+
+def _text(value: Any) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
 
 def quoted(identifier: str) -> str:

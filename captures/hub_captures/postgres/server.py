@@ -67,6 +67,20 @@ async def identify(query: Connection, wire: Connection) -> Identity:
     return Identity(str(found["systemid"]), int(str(found["timeline"])), oid, database, standby)
 
 
+async def timeline_ends(wire: Connection, timeline: int) -> dict[int, int]:
+    """Where the server's history left each timeline before this one: the LSN behind the last record of it that counts.
+
+    Format of a history file: PostgreSQL manual, section 26.3.6 (Timelines); lines of timeline, LSN and reason.
+    """
+    if timeline == 1:
+        return {}
+    (found,) = await replication_command(
+        wire, "reading the history of timelines", f"TIMELINE_HISTORY {timeline}"
+    )
+    lines = [line.split() for line in str(found["content"]).splitlines()]
+    return {int(words[0]): lsn_of(words[1]) for words in lines if words and not words[0].startswith("#")}
+
+
 _SLOT = """
 select s.slot_name, s.plugin, s.database, s.active_pid,
        coalesce(s.confirmed_flush_lsn - '0/0', 0)::bigint, coalesce(s.restart_lsn - '0/0', 0)::bigint,

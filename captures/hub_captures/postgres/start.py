@@ -6,6 +6,7 @@ itself accepts a start before the slot's position or beyond its own WAL, and sil
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import anyio
@@ -62,7 +63,10 @@ async def prepare(
     replace = False
     if resume is not None:
         flushed = await server.flushed_lsn(query)
-        if gap := find_gap(resume, identity, slot_name, slot, publication, flushed):
+        left_at = {}
+        if resume.system_id == identity.system_id and resume.timeline != identity.timeline:
+            left_at = await server.timeline_ends(wire, identity.timeline)
+        if gap := find_gap(resume, identity, slot_name, slot, publication, flushed, left_at):
             if capture.on_gap == "stop" and capture.snapshot != "when_needed":
                 raise FatalError(f"{gap}. Set on_gap: resnapshot to read all tables again")
             out.notice(f"{gap}; all tables are read again, but for those with snapshot: false")
@@ -105,8 +109,10 @@ def find_gap(
     slot: Slot | None,
     publication: Publication | None,
     flushed_lsn: int,
+    left_at: Mapping[int, int],
 ) -> str | None:
-    """Why the changes after a position can not be had from this server; None when they can."""
+    """Why the changes after a position can not be had from this server; None when they can. `left_at` says where
+    the server's history left each earlier timeline."""
     if resume.system_id != identity.system_id:
         return (
             f"this is another server: the position was taken on system {resume.system_id}, "
@@ -118,6 +124,15 @@ def find_gap(
         )
     if resume.slot != slot_name:
         return f"the position belongs to the slot {resume.slot}, and the slot is now to be {slot_name}"
+    if resume.timeline != identity.timeline:
+        end = left_at.get(resume.timeline)
+        if end is None or end < resume.lsn:
+            where = f"left that one at {lsn_text(end)}" if end is not None else "never was on that one"
+            return (
+                f"the server is on timeline {identity.timeline} and {where}; the position {lsn_text(resume.lsn)} on "
+                f"timeline {resume.timeline} lies behind it. A standby was promoted that had not received all that was "
+                "captured, or a backup was restored"
+            )
     if slot is None:
         return f"the slot {slot_name} is gone, and with it the changes since {lsn_text(resume.lsn)}"
     if slot.plugin != "pgoutput" or slot.database != identity.database:

@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import struct
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import anyio
 import anyio.lowlevel
@@ -70,12 +70,10 @@ class ChangeStream:
 
     async def start(self, command: str) -> None:
         """Send START_REPLICATION and wait until the stream is open. It is paused then."""
-        try:
+        with _lost("starting replication"):
             self._pgconn.nonblocking = 1
             await send_query(self._pgconn, command.encode())
             result = await next_result(self._pgconn)
-        except psycopg.OperationalError as error:
-            raise TransientError(f"starting replication: {_one_line(str(error))}") from error
         if result is None or result.status != pq.ExecStatus.COPY_BOTH:
             raise error_of_result(result, "starting replication")
 
@@ -221,23 +219,25 @@ class CopyOut:
 
     async def start(self, query: str) -> None:
         """Begin. Raises what the server says against it."""
-        await send_query(self._pgconn, query.encode())
-        result = await next_result(self._pgconn)
-        if result is None or result.status != pq.ExecStatus.COPY_OUT:
-            await self._drain()
-            raise error_of_result(result, "copying rows")
+        with _lost("copying rows"):
+            await send_query(self._pgconn, query.encode())
+            result = await next_result(self._pgconn)
+            if result is None or result.status != pq.ExecStatus.COPY_OUT:
+                await self._drain()
+                raise error_of_result(result, "copying rows")
 
     async def rows(self) -> list[bytes]:
         """What has come, at least one row; none at the end. Raises when the server broke off."""
+        with _lost("copying rows"):
+            return await self._rows()
+
+    async def _rows(self) -> list[bytes]:
         found: list[bytes] = []
-        try:
-            while not found and not self._is_over:
-                self._is_over = self._drained_into(found)
-                if not found and not self._is_over:
-                    await anyio.wait_readable(self._pgconn.socket)
-                    self._pgconn.consume_input()
-        except psycopg.OperationalError as error:
-            raise TransientError(f"copying rows: {_one_line(str(error))}") from error
+        while not found and not self._is_over:
+            self._is_over = self._drained_into(found)
+            if not found and not self._is_over:
+                await anyio.wait_readable(self._pgconn.socket)
+                self._pgconn.consume_input()
         if found:
             await anyio.lowlevel.checkpoint()
         elif not self._is_closed:
@@ -261,7 +261,8 @@ class CopyOut:
 
     async def cancel(self) -> None:
         """Break off, and throw away what is still on its way."""
-        await self._connection.cancel_safe()
+        with _lost("copying rows"):
+            await self._connection.cancel_safe()
         with contextlib.suppress(HubError):
             while await self.rows():
                 pass
@@ -296,6 +297,15 @@ def error_of_result(result: pq.abc.PGresult | None, doing: str) -> HubError:
         result.error_message.decode(errors="replace") if result.error_message else "no reason given"
     )
     return error_of(state.decode() if state else None, f"{doing}: {said}")
+
+
+@contextlib.contextmanager
+def _lost(doing: str) -> Iterator[None]:
+    """What libpq itself reports is that the connection was lost."""
+    try:
+        yield
+    except psycopg.OperationalError as error:
+        raise TransientError(f"{doing}: {_one_line(str(error))}") from error
 
 
 def _one_line(text: str) -> str:

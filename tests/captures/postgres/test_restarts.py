@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import anyio
@@ -11,6 +12,7 @@ import pytest
 from hub.errors import FatalError, TransientError
 from hub.record import BACKFILL, SWEEP
 from hub.testing.postgres import PostgresServer
+from hub_captures.postgres import connection
 from hub_captures.postgres.position import PostgresPosition
 
 pytestmark = pytest.mark.anyio
@@ -263,6 +265,30 @@ async def test_49_a_slot_that_waits_for_a_transaction_says_for_which(source: Any
             await out.until(lambda: any(fields.get("pid") == pid for _, fields in out.notices))
             connection.execute("commit")
             await source.copied(out, "public.t")
+
+
+async def test_50_a_loop_that_was_blocked_beyond_the_servers_patience_loses_nothing(
+    source: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = await started(source)
+    monkeypatch.setitem(connection._WALSENDER_SETTINGS, "wal_sender_timeout", "1s")
+    errors = []
+    async with anyio.create_task_group() as group:
+
+        async def run() -> None:
+            errors.append(await fails(source, out))
+
+        group.start_soon(run)
+        source.run("insert into t values (2, 'b')")
+        await source.caught_up(out)
+        source.run("insert into t values (3, 'c')")
+        # Nobody answers the server meanwhile, which is what this is about.
+        time.sleep(3)  # noqa: ASYNC251
+    assert isinstance(errors[0], TransientError)
+    async with source.capturing(out):
+        source.run("insert into t values (4, 'd')")
+        await source.caught_up(out)
+    assert [record.doc["id"] for record in source.changes(out, "public.t")] == [2, 3, 4]
 
 
 async def test_51_while_the_log_is_full_feedback_stands_still_and_all_comes_after(source: Any) -> None:

@@ -1,0 +1,100 @@
+"""A standby is promoted: with the slot on it the capture goes on, without what was captured it is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import anyio
+import pytest
+
+from hub.errors import FatalError, TransientError
+from hub.testing.postgres import PostgresServer
+
+pytestmark = pytest.mark.anyio
+
+SYNCED = "select 1 from pg_replication_slots where slot_name = 'hub_postgres' and synced and not temporary"
+
+
+@pytest.fixture
+def pair(source: Any) -> Iterator[tuple[Any, PostgresServer]]:
+    """A source on a primary of its own, and the standby of that, which the source's DSN names too."""
+    with (
+        PostgresServer() as primary,
+        primary.standby(slot="standby", settings={"sync_replication_slots": "on"}) as standby,
+    ):
+        dsn = (
+            f"postgresql://postgres@127.0.0.1:{primary.port},127.0.0.1:{standby.port}/postgres"
+            "?target_session_attrs=read-write"
+        )
+        made = type(source)(primary, "postgres", dsn)
+        made.run("create table marks (id text primary key)", "create table t (id int primary key, b text)")
+        made.run("insert into t values (1, 'a')")
+        yield made, standby
+
+
+async def synced(source: Any, standby: PostgresServer) -> None:
+    """Wait until the standby has the slot. It takes one over only when the slot has moved since it first looked, and the
+    slot only moves with the WAL."""
+    with anyio.fail_after(90):
+        while not standby.rows(SYNCED):
+            source.run(
+                "insert into marks values (gen_random_uuid()::text)", "select pg_log_standby_snapshot()"
+            )
+            await anyio.sleep(0.2)
+
+
+async def captured(source: Any) -> Any:
+    """An outlet after a first run, which has copied one row and followed another."""
+    async with source.capturing(status_interval=1) as out:
+        await source.copied(out, "public.t")
+        source.run("insert into t values (2, 'b')")
+        await source.caught_up(out)
+        await out.until(lambda: out.durable is not None and out.durable.is_settled)
+    return out
+
+
+async def test_53_a_promoted_standby_has_the_slot_and_the_capture_goes_on(pair: Any) -> None:
+    source, standby = pair
+    primary = source.server
+    primary.run("alter system set synchronized_standby_slots = 'standby'", "select pg_reload_conf()")
+    out = await captured(source)
+    errors: list[BaseException] = []
+    async with anyio.create_task_group() as group:
+
+        async def run() -> None:
+            try:
+                await source.capture(status_interval=1).run(out.crash(), out)
+            except TransientError as error:
+                errors.append(error)
+
+        group.start_soon(run)
+        source.run("insert into t values (3, 'c')")
+        await source.caught_up(out)
+        await synced(source, standby)
+        primary.kill()
+    standby.promote()
+    async with source.capturing(out):
+        source.run("insert into t values (4, 'd')")
+        await source.caught_up(out)
+    assert len(errors) == 1
+    assert [record.doc["id"] for record in source.changes(out, "public.t")] == [2, 3, 4]
+    assert source.replica(out, "public.t").faults == []
+    assert out.durable.timeline == 2
+
+
+async def test_a_standby_that_lacks_what_was_captured_is_refused(pair: Any) -> None:
+    source, standby = pair
+    out = await captured(source)
+    async with source.capturing(out, status_interval=1):
+        await synced(source, standby)
+        standby.kill()
+        source.run("insert into t values (3, 'c')")
+        await source.caught_up(out)
+    source.server.kill()
+    standby.start()
+    standby.promote()
+    # Other rows take the place of those that were captured, so that the WAL alone does not show it.
+    standby.run("insert into t select n, repeat('x', 1000) from generate_series(3, 1000) n")
+    with pytest.raises(FatalError, match="the server is on timeline 2 and left that one at"):
+        await source.capture().run(out.crash(), out)
