@@ -8,9 +8,10 @@ from typing import Any, Final
 
 from hub.mapping.context import Context
 from hub.mapping.extras import load, needs
+from hub.mapping.geoip import answer, check_kind
 from hub.mapping.receivers import as_array, as_float, as_string
 from hub.mapping.registry import Example, Param, method
-from hub.mapping.values import EvaluationError, Float32, Value, real
+from hub.mapping.values import EvaluationError, Float32, Value
 
 _GEOIP: Final = {
     "anonymous_ip": "whether the address hides who uses it",
@@ -33,22 +34,6 @@ def _database(path: str) -> Any:
         raise EvaluationError(f"failed to open GeoIP database {path}: {error}") from error
 
 
-def _camel(key: str) -> str:
-    """`iso_code` as the engine spells it: `IsoCode`."""
-    return "".join(part[:1].upper() + part[1:] for part in key.split("_"))
-
-
-def _engine_form(value: Any, *, names: bool = False) -> Value:
-    if isinstance(value, dict):
-        return {
-            key if names else _camel(key): _engine_form(item, names=key == "names")
-            for key, item in value.items()
-        }
-    if isinstance(value, list):
-        return [_engine_form(item) for item in value]
-    return real(value) if isinstance(value, float) else value
-
-
 def _declare(kind: str, what: str) -> None:
     @method(
         f"geoip_{kind}",
@@ -58,12 +43,14 @@ def _declare(kind: str, what: str) -> None:
         needs=["read_file"],
         prepared=True,
         pure=False,
-        doc=f"Looks an IP address up in a MaxMind database: {what}. Null when it is not in there.",
+        doc=f"Looks an IP address up in a MaxMind database: {what}. An address that is not in there has the same fields, "
+        "with nothing in them.",
         **needs("maxminddb"),
     )
     def lookup(context: Context, path: str) -> Callable[[Value], Value]:
         context.require("read_file")
         database = _database(path)
+        check_kind(kind, database.metadata().database_type)
 
         def run(target: Value) -> Value:
             address = as_string(target)
@@ -73,7 +60,7 @@ def _declare(kind: str, what: str) -> None:
                 raise EvaluationError(
                     f"value {address} does not appear to be a valid v4 or v6 IP address"
                 ) from error
-            return _engine_form(found)
+            return answer(kind, found)
 
         return run
 
