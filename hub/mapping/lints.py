@@ -97,15 +97,28 @@ _SCHEMA_KINDS: Final = {
 
 def _never_equal(whole: Any, schema: Dictionary[str, Any] | None) -> Iterator[tuple[int, str]]:
     for node in _outermost(whole):
-        if not isinstance(node, tree.Binary) or node.folded is not None:
+        if isinstance(node, tree.Match) and node.subject is not None:
+            yield from _never_hit(node, _kind(node.subject, schema), schema)
+        if not isinstance(node, tree.Binary):
             continue
         left, right = _kind(node.left, schema), _kind(node.right, schema)
-        if left is None or right is None or left == right or {left, right} == {"bool", "number"}:
+        if left is None or right is None or left == right or (left == "bool" and right == "number"):
             continue
         if node.op in ("==", "!="):
             yield node.at, f"{left} {node.op} {right} is always {'false' if node.op == '==' else 'true'}"
         elif node.op in ("<", "<=", ">", ">="):
             yield node.at, f"{left} {node.op} {right} always fails"
+
+
+def _never_hit(
+    node: tree.Match, subject: str | None, schema: Dictionary[str, Any] | None
+) -> Iterator[tuple[int, str]]:
+    for case in node.cases:
+        if subject is None or case.test is None or literal_of(case.test) is None:
+            continue
+        wanted = _kind(case.test, schema)
+        if wanted is not None and wanted != subject and not (subject == "bool" and wanted == "number"):
+            yield case.test.at, f"a {subject} never matches a {wanted}"
 
 
 def _outermost(whole: Any) -> Iterator[Any]:
@@ -150,6 +163,8 @@ def _kind(node: tree.Query, schema: Dictionary[str, Any] | None) -> str | None:
             return "object"
         case tree.Binary(op) if op in ("-", "*", "/", "%"):
             return "number"
+        case tree.Binary(op) if op not in ("+", "|"):
+            return "bool"
         case tree.Negate():
             return "number"
         case tree.Not():
