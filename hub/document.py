@@ -209,7 +209,7 @@ def _decode_exactly(text: bytes) -> Any:
 
 
 def _int(text: str) -> int | Number:
-    if len(text) < 20 and text != "-0":
+    if len(text) <= 20 and text != "-0":
         whole = int(text)
         if INT64_MIN <= whole <= INT64_MAX:
             return whole

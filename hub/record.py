@@ -235,6 +235,10 @@ class Batch:
         if start < self.count:
             yield self.take(range(start, self.count))
 
+    def as_bytes(self) -> Batch:
+        """The same records without their values, where their bytes are there as well."""
+        return self._copy(docs=None) if self._docs is not None and self._ndjson is not None else self
+
     def pieces(self, bytes_max: int) -> list[Batch]:
         """The same records in batches of about this many bytes of documents, cut where a record ends."""
         ndjson = self._ndjson

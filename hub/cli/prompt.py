@@ -26,7 +26,7 @@ HISTORY_ENTRIES_MAX = 2000
 DELIMITERS = " ()[]{},+-*/%=!<>|&\t\n"
 """What ends the word that is completed."""
 
-GREETING = "A document is kept, mappings show what they make of it; :help tells more."
+GREETING = ":doc JSON keeps a document, mappings show what they make of it; :help tells more."
 HELP = """A mapping shows what it makes of the document. End a line with \\ to go on in the next one.
   :doc JSON        keep another document        :load FILE    keep the first line of a file
   :meta NAME VALUE set metadata                 :keep         keep the last result as the document

@@ -15,7 +15,7 @@ from typing import Final
 
 from hub.mapping.gotime import MONTHS, WEEKDAYS, chunks, format_layout, instant
 from hub.mapping.timestamp import Civil, Timestamp, civil_from_days, days_from_civil
-from hub.mapping.values import EvaluationError, go_quote, text, utf8
+from hub.mapping.values import INT64_MAX, EvaluationError, go_quote, text, utf8
 
 _VERB: Final = re.compile(r"%([-_0^#]*)(\d*)(:{0,3}.|)", re.DOTALL)
 _WIDTH_MAX: Final = 1024
@@ -218,15 +218,14 @@ class _Reading:
     def __init__(self, value: str) -> None:
         self.data = utf8(value)
         self.at = 0
-        self.year, self.month, self.day = 1900, 1, 1
+        self.year, self.month, self.day = 1900, 1, 0
         self.century = -1
-        self.yearday = -1
+        self.yearday = 0
         self.hour = self.minute = self.second = self.nanos = 0
         self.half = ""
-        self.iso_year = self.iso_week = -1
-        self.week, self.week_start = -1, 0
-        self.weekday = -1
-        self.seconds: int | None = None
+        self.iso_year = False
+        self.week, self.week_start = 0, -1
+        self.weekday = 0
         self.zone: tzinfo | None = None
 
     def read(self, layout: str) -> Timestamp:
@@ -279,7 +278,6 @@ class _Reading:
     def _padded(self, name: str, low: int, high: int) -> int:
         if self.data[self.at : self.at + 1] == b" ":
             self.at += 1
-            return self._number(name, 1, low, high)
         return self._number(name, 2, low, high)
 
     def _word(self, name: str, words: tuple[str, ...]) -> int:
@@ -292,22 +290,18 @@ class _Reading:
 
     def _verb(self, name: str) -> None:
         match name:
-            case "Y":
-                if self.data[self.at : self.at + 1] == b"-":
-                    self.at += 1
-                    self.year = -self._number(name, 4, 0, 9999)
-                else:
-                    self.year = self._number(name, 4, 0, 9999)
-            case "y":
+            case "Y" | "G":
+                self.iso_year = self.iso_year or name == "G"
+                sign = self._sign()
+                self.year = sign * self._number(name, 4, 0, 9999)
+            case "y" | "g":
+                self.iso_year = self.iso_year or name == "g"
                 year = self._number(name, 2, 0, 99)
                 self.year = year + (1900 if year >= 69 else 2000)
             case "C":
+                if self._sign() < 0:
+                    raise _Refusal('negative century is not supported for "%C"')
                 self.century = self._number(name, 2, 0, 99)
-            case "g":
-                year = self._number(name, 2, 0, 99)
-                self.iso_year = year + (1900 if year >= 69 else 2000)
-            case "G":
-                self.iso_year = self._number(name, 4, 0, 9999)
             case "m":
                 self.month = self._number(name, 2, 1, 12)
             case "B":
@@ -315,18 +309,17 @@ class _Reading:
             case "b" | "h":
                 self.month = self._word(name, tuple(month[:3] for month in MONTHS)) + 1
             case "A":
-                self.weekday = self._word(name, WEEKDAYS)
+                self.weekday = self._word(name, WEEKDAYS) + 1
             case "a":
-                self.weekday = self._word(name, tuple(day[:3] for day in WEEKDAYS))
+                self.weekday = self._word(name, tuple(day[:3] for day in WEEKDAYS)) + 1
             case "w":
-                self.weekday = self._number(name, 1, 0, 6)
+                self.weekday = self._number(name, 1, 0, 6) + 1
             case "u":
-                self.weekday = self._number(name, 1, 1, 7) % 7
-            case "V":
-                self.iso_week = self._number(name, 2, 1, 53)
-            case "U" | "W":
-                self.week = self._number(name, 2, 0, 53)
-                self.week_start = 0 if name == "U" else 1
+                self.weekday = self._number(name, 1, 1, 7) % 7 + 1
+            case "V" | "U" | "W":
+                self.week = self._number(name, 2, 1 if name == "V" else 0, 53)
+                self.week_start = {"V": 4, "U": 0, "W": 1}[name]
+                self.weekday = self.weekday or (1 if name == "U" else 2)
             case "d":
                 self.day = self._number(name, 2, 1, 31)
             case "e":
@@ -348,10 +341,12 @@ class _Reading:
             case "S":
                 self.second = self._number(name, 2, 0, 60)
             case "s":
-                sign = 1
-                if self.data[self.at : self.at + 1] == b"-":
-                    sign, self.at = -1, self.at + 1
-                self.seconds = sign * self._number(name, 20, 0, 1 << 63)
+                # The seconds give the wall clock, which other verbs may change and a zone shifts.
+                sign = self._sign()
+                days, rest = divmod(sign * self._number(name, 19, 0, INT64_MAX), 86400)
+                self.year, self.month, self.day = civil_from_days(days)
+                self.hour, rest = divmod(rest, 3600)
+                self.minute, self.second = divmod(rest, 60)
             case "f":
                 start = self.at
                 found = self._number(name, 6, 0, 999_999)
@@ -371,6 +366,12 @@ class _Reading:
             case _:
                 raise _Refusal(f'unexpected format "%{name}"')
 
+    def _sign(self) -> int:
+        if self.data[self.at : self.at + 1] == b"-":
+            self.at += 1
+            return -1
+        return 1
+
     def _zone_name(self) -> None:
         end = self.at
         while end < len(self.data) and 0x41 <= self.data[end] <= 0x5A:
@@ -388,7 +389,7 @@ class _Reading:
             self.zone = UTC
             return
         pattern = (
-            rb"[+-](\d\d)(?::?([0-5]\d)(?::?([0-5]\d))?)?",
+            rb"[+-](\d\d)(?::?([0-5]\d)(?::([0-5]\d))?)?",
             rb"[+-](\d\d):([0-5]\d)",
             rb"[+-](\d\d):([0-5]\d):([0-5]\d)",
             rb"[+-](\d\d)(?::([0-5]\d)(?::([0-5]\d))?)?",
@@ -403,33 +404,28 @@ class _Reading:
 
     def _instant(self) -> Timestamp:
         zone = self.zone or UTC
-        if self.seconds is not None:
-            # As in the engine: the seconds give the wall clock, which the zone then shifts.
-            day, second = divmod(self.seconds, 86400)
-            return instant(1970, 1, 1 + day, 0, 0, second, self.nanos, zone)
-        hour = self.hour + (12 if self.half == "PM" and self.hour < 12 else 0)
+        half = 12 if self.half == "PM" else 0
         year, month, day = self._date()
-        return instant(year, month, day, hour, self.minute, self.second, self.nanos, zone)
+        return instant(year, month, day, self.hour + half, self.minute, self.second, self.nanos, zone)
 
     def _date(self) -> tuple[int, int, int]:
-        year = self.year
-        if self.century >= 0:
-            # Without a year of its own the century starts with 00, not with the 1900 of the default.
-            year = self.century * 100 + (0 if year == 1900 else year % 100)
-        if self.iso_year >= 0 or self.iso_week >= 0:
-            if self.iso_week < 0:
-                return self.iso_year, self.month, self.day
-            base = self.iso_year if self.iso_year >= 0 else year
-            fourth = days_from_civil(base, 1, 4)
-            monday = fourth - (fourth + 3) % 7
-            weekday = 1 if self.weekday < 0 else self.weekday or 7
-            return civil_from_days(monday + (self.iso_week - 1) * 7 + weekday - 1)
-        if self.yearday > 0:
+        """The date that was read: a day of the month goes before a day of the year, that before a week."""
+        year = self.year if self.century < 0 else self.century * 100 + self.year % 100
+        if self.day:
+            return year, self.month, self.day
+        if self.yearday:
+            if self.iso_year:
+                raise _Refusal('use "%Y" to parse non-ISO year for "%j"')
             return year, 1, self.yearday
-        if self.week >= 0:
-            first = days_from_civil(year, 1, 1)
-            first_weekday = (first + 4) % 7
-            weekday = self.week_start if self.weekday < 0 else self.weekday
-            start = first + (self.week_start - first_weekday) % 7
-            return civil_from_days(start + (self.week - 1) * 7 + (weekday - self.week_start) % 7)
-        return year, self.month, self.day
+        if self.week_start < 0:
+            return year, self.month, 1
+        if (self.week_start == 4) != self.iso_year:
+            raise _Refusal(
+                'use "%Y" to parse non-ISO year for "%U" or "%W"'
+                if self.iso_year
+                else 'use "%G" to parse ISO year for "%V"'
+            )
+        # The day before the first on which a week may start; Sunday is the first day of the week there.
+        before = days_from_civil(year, 1, 1) - 1 - self.week_start
+        week = self.week + (self.week_start > 0 and self.weekday == 1)
+        return civil_from_days(before + week * 7 - (before + 4) % 7 + self.weekday - 1)

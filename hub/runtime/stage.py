@@ -96,7 +96,16 @@ class Node:
 
     def run(self, batch: Batch, outcome: Outcome) -> None:
         """Take one batch of what comes in down to the leaves."""
-        batches: Sequence[Batch] = batch.pieces(PIECE_BYTES) if self.chain else [batch]
+        pieces: Sequence[Batch] = batch.pieces(PIECE_BYTES) if self.chain else [batch]
+        for piece in pieces:
+            for made in self._derived(piece, outcome):
+                for leaf in self.leaves:
+                    leaf.run(made, outcome, alone=len(pieces) == 1)
+                for child in self.children:
+                    child.run(made, outcome)
+
+    def _derived(self, batch: Batch, outcome: Outcome) -> Sequence[Batch]:
+        batches = [batch]
         for step, transform in self.chain:
             batches = [
                 settled(made, step.on_error, f"{self._name()}.{step.name}", outcome)
@@ -106,11 +115,7 @@ class Node:
             batches = [made for made in batches if made.count]
         if self.derivation is not None:
             batches = [made.with_collection(self.derivation.name) for made in batches]
-        for made in batches:
-            for leaf in self.leaves:
-                leaf.run(made, outcome)
-            for child in self.children:
-                child.run(made, outcome)
+        return batches
 
     def _name(self) -> str:
         return self.derivation.name if self.derivation is not None else ""
@@ -147,18 +152,20 @@ class Leaf:
         if learnt and self._schema.is_open:
             self._schema = self._with_columns()
 
-    def run(self, batch: Batch, outcome: Outcome) -> None:
+    def run(self, batch: Batch, outcome: Outcome, *, alone: bool = True) -> None:
+        """Take a batch. One that is a piece of many is kept as bytes: it will be joined with others as bytes, and
+        its values would only wait in memory until then."""
         if batch.has_marks:
             for part in batch.parted(MARKS):
                 if not part.has_marks or (self._sweeps and not self._shared):
-                    self._run(part, outcome)
+                    self._run(part, outcome, alone=alone)
                 elif self._sweeps:
                     place = f"{batch.collection} into {self._options.target}"
                     outcome.unswept[place] = "several collections are written there"
         else:
-            self._run(batch, outcome)
+            self._run(batch, outcome, alone=alone)
 
-    def _run(self, batch: Batch, outcome: Outcome) -> None:
+    def _run(self, batch: Batch, outcome: Outcome, *, alone: bool) -> None:
         if self._needs_schema and self._schema.is_open:
             self._learn(batch)
         for target, routed in self._routed(batch, outcome):
@@ -166,7 +173,7 @@ class Leaf:
             if self._described.get(target) != self._schema:
                 outcome.work.append((binding, self._schema))
                 self._described[target] = self._schema
-            outcome.work.append((binding, routed))
+            outcome.work.append((binding, routed if alone else routed.as_bytes()))
 
     def forget(self) -> None:
         """Describe every target again: the sink was opened anew."""
