@@ -317,7 +317,8 @@ _INDICATORS: Final = frozenset(",[]{}#&*!|>'\"%@`")
 def _string(value: str, indent: int) -> str:
     if not value:
         return '""'
-    if _UNSAFE.search(value) or " \n" in value or not value.strip("\n"):
+    # The engine writes a block for a text that begins with a line break, and loses the line break.
+    if _UNSAFE.search(value) or " \n" in value or value.startswith("\n"):
         return _double(value)
     if "\n" in value:
         return _literal(value, indent)
@@ -372,7 +373,7 @@ def _double(value: str) -> str:
 
 
 def _literal(value: str, indent: int) -> str:
-    hint = str(_INDENT) if value[0] in " \n" else ""
+    hint = str(_INDENT) if value[0] == " " else ""
     body = value.rstrip("\n")
     trailing = len(value) - len(body)
     chomp = "-" if not trailing else "" if trailing == 1 and body else "+"
