@@ -135,7 +135,9 @@ def test_filters_standard_input_to_standard_output(tmp_path: Path) -> None:
 
 
 def test_changes_what_it_is_told_to_and_passes_on_the_rest(tmp_path: Path) -> None:
-    printed = run(CONFIGS / "redact.yaml", tmp_path, stdin=b'{"id":1.10,"email":"a@b.c","password":"x"}\n{"id":2}\n')
+    printed = run(
+        CONFIGS / "redact.yaml", tmp_path, stdin=b'{"id":1.10,"email":"a@b.c","password":"x"}\n{"id":2}\n'
+    )
     assert printed == b'{"id":1.10,"email":"d648b243a3e8"}\n{"id":2,"email":"unknown"}\n'
 
 
