@@ -115,6 +115,8 @@ class Feed:
         self.spool = Spool()
         self.oversized = 0
         """Records that were sent without some of their fields."""
+        self.largest = 0
+        """Bytes of the largest message beyond the limit."""
         self._replayed: Iterator[bytes] | None = None
         self._replay_end = 0
         self._record_bytes_max = record_bytes_max
@@ -315,6 +317,7 @@ class Feed:
             raise oversized_error(name, len(b), self._record_bytes_max)
         shorter, omitted = without_largest(b, table, self._record_bytes_max)
         self.oversized += 1
+        self.largest = max(self.largest, len(b))
         return self._judge(shorter, table, omitted)
 
     def _judge(self, b: bytes, table: Gathered, omitted: frozenset[str] = frozenset()) -> bool | None:

@@ -53,6 +53,8 @@ STREAM_IDLE_S = 0.004
 WATCHDOG_S = 60.0
 """A server that says nothing for so long, though asked, is taken for dead."""
 COPY_RETRY_S = 0.01
+GIVE_BACK_BYTES = 128 << 20
+"""libpq keeps its buffer as large as the largest row ever was; after a larger one than this the stream begins anew."""
 GAUGES_S = 10.0
 """How often the server is asked how the slot does."""
 
@@ -246,6 +248,13 @@ class Session:
             await self._out.send(batches, position, self._tables.due_note() if whole else None)
         if whole:
             self._sent_lsn, self._sent_at = lsn, time.monotonic()
+            if self._feed.largest > GIVE_BACK_BYTES and self._feed.begin is None:
+                # Not before it is durable, or the same row would come again, and again.
+                await self._out.settle()
+                raise TransientError(
+                    f"a row of {self._feed.largest} bytes has left a buffer of its size, which only a new connection "
+                    "gives back"
+                )
 
     def _position(self, lsn: int) -> PostgresPosition:
         identity = self._identity

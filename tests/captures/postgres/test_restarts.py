@@ -12,7 +12,7 @@ import pytest
 from hub.errors import FatalError, TransientError
 from hub.record import BACKFILL, SWEEP
 from hub.testing.postgres import PostgresServer
-from hub_captures.postgres import connection
+from hub_captures.postgres import connection, session
 from hub_captures.postgres.position import PostgresPosition
 
 pytestmark = pytest.mark.anyio
@@ -359,6 +359,22 @@ async def test_an_oversized_row_stops_the_capture_or_goes_without_its_largest_fi
         await source.caught_up(out)
     (record,) = source.changes(out, "public.t")
     assert (record.doc, record.meta["oversized"]) == ({"id": 2, "c": "small"}, ["b"])
+
+
+async def test_70_after_a_huge_row_the_stream_begins_anew_and_the_row_does_not_come_again(
+    source: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = await started(source)
+    monkeypatch.setattr(session, "GIVE_BACK_BYTES", 15_000)
+    options = {"max_record": 10_000, "on_oversized": "omit"}
+    source.run("insert into t values (2, repeat('x', 20000))")
+    error = await fails(source, out, **options)
+    assert isinstance(error, TransientError)
+    assert "a new connection" in str(error)
+    async with source.capturing(out, **options):
+        source.run("insert into t values (3, repeat('x', 12000)), (4, 'd')")
+        await source.caught_up(out)
+    assert [record.doc["id"] for record in source.changes(out, "public.t")] == [2, 3, 4]
 
 
 async def test_an_oversized_row_of_the_snapshot_is_treated_alike(source: Any) -> None:

@@ -242,6 +242,26 @@ async def test_hostile_names_stay_names(source: Any) -> None:
 
 
 @pytest.mark.anyio
+async def test_names_that_differ_in_case_only_or_are_as_long_as_can_be_stay_apart(source: Any) -> None:
+    names = ["Orders", "orders", "ORDERS", "n" * 63, "n" * 62 + "m", "😀" * 15, "two\nlines", "*", "o?ders"]
+    for number, name in enumerate(names):
+        source.run(
+            f'create table "{name}" ("Id" int primary key, "id" text, "ID" text)',
+            f"insert into \"{name}\" values ({number}, 'a', 'b')",
+        )
+    async with source.capturing() as out:
+        await source.copied(out, *[f"public.{name}" for name in ("orders", "ORDERS")])
+        for number, name in enumerate(names):
+            source.run(f'update "{name}" set "ID" = \'{number}\'')
+        await source.caught_up(out)
+    last = {record.meta["table"]: record for record in out.records() if record.meta["table"] != "marks"}
+    assert {name: record.doc for name, record in last.items()} == {
+        name: {"Id": number, "id": "a", "ID": str(number)} for number, name in enumerate(names)
+    }
+    assert len({record.collection for record in last.values()}) == len(names)
+
+
+@pytest.mark.anyio
 async def test_sixteen_hundred_columns(source: Any) -> None:
     columns = ", ".join(f"c{number} int default {number}" for number in range(1599))
     source.run(f"create table t (id int primary key, {columns})", "insert into t (id) values (1)")
