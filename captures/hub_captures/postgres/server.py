@@ -27,6 +27,8 @@ class Identity(NamedTuple):
     database_oid: int
     database: str
     is_standby: bool
+    has_failover: bool
+    """Slots made here can be known to standbys."""
 
 
 class Slot(msgspec.Struct, frozen=True):
@@ -64,7 +66,8 @@ async def identify(query: Connection, wire: Connection) -> Identity:
         "identifying the database",
         "select oid::bigint, datname, pg_is_in_recovery() from pg_database where datname = current_database()",
     )
-    return Identity(str(found["systemid"]), int(str(found["timeline"])), oid, database, standby)
+    has_failover = query.info.server_version >= 170000 and not standby
+    return Identity(str(found["systemid"]), int(str(found["timeline"])), oid, database, standby, has_failover)
 
 
 async def timeline_ends(wire: Connection, timeline: int) -> dict[int, int]:
@@ -125,7 +128,7 @@ async def create_slot(wire: Connection, name: str, *, failover: bool) -> int:
     """Make the slot. Waits for every transaction that is writing now. The LSN from which it decodes."""
     version = wire.info.server_version // 10000
     options = ["SNAPSHOT 'nothing'"]
-    if failover and version >= 17:
+    if failover:
         options.append("FAILOVER")
     if version >= 15:
         command = f"CREATE_REPLICATION_SLOT {quoted(name)} LOGICAL pgoutput ({', '.join(options)})"
@@ -133,6 +136,13 @@ async def create_slot(wire: Connection, name: str, *, failover: bool) -> int:
         command = f"CREATE_REPLICATION_SLOT {quoted(name)} LOGICAL pgoutput NOEXPORT_SNAPSHOT"
     (made,) = await replication_command(wire, f"creating the slot {name}", command)
     return lsn_of(str(made["consistent_point"]))
+
+
+async def make_failover(wire: Connection, name: str) -> None:
+    """Let standbys take the slot over. Nobody may be reading from it."""
+    await replication_command(
+        wire, f"changing the slot {name}", f"ALTER_REPLICATION_SLOT {quoted(name)} (FAILOVER true)"
+    )
 
 
 async def drop_slot(query: Connection, name: str) -> None:

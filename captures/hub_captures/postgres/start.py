@@ -17,7 +17,7 @@ from hub_captures.postgres import catalog, server
 from hub_captures.postgres.capture import PostgresCapture
 from hub_captures.postgres.catalog import Table
 from hub_captures.postgres.checks import missing_rights
-from hub_captures.postgres.connection import Connection
+from hub_captures.postgres.connection import Connection, quoted
 from hub_captures.postgres.position import Copying, PostgresPosition, lsn_text
 from hub_captures.postgres.server import Identity, Publication, Slot
 from hub_captures.postgres.tables import Tables, restored
@@ -90,6 +90,10 @@ async def prepare(
         return await _begin(capture, out, query, wire, identity, slot, publication, chosen, replace=replace)
     if capture.is_managed:
         await _bring_in_step(capture, query, publication_name, chosen, found)
+    assert slot is not None
+    if capture.failover and identity.has_failover and not slot.failover:
+        await server.make_failover(wire, slot_name)
+        out.notice("the slot is known to standbys from now on", slot=slot_name)
     tables = restored(
         resume, out.note, chosen, lambda table: copying_of(capture, table, replace=resume.replaces)
     )
@@ -192,6 +196,13 @@ async def _begin(
     """The first run: the publication, then the slot, so that no change comes before the publication is."""
     slot_name, publication_name = capture.slot_name(out.task), capture.publication_name(out.task)
     if capture.is_managed:
+        if publication is None and identity.is_standby:
+            members = ", ".join([member_of(capture, table).sql for table in chosen])
+            raise FatalError(
+                "this is a standby, where no publication can be made. On the primary: CREATE PUBLICATION "
+                f"{quoted(publication_name)} FOR TABLE {members} WITH (publish_via_partition_root = true); and "
+                "here: publication: " + publication_name
+            )
         if publication is None:
             await server.create_publication(
                 query, publication_name, [member_of(capture, table) for table in chosen]
@@ -203,7 +214,7 @@ async def _begin(
         await server.drop_slot(query, slot_name)
         slot = None
     if slot is None:
-        lsn = await _create_slot(capture, out, query, wire, slot_name)
+        lsn = await _create_slot(capture, out, query, wire, identity, slot_name)
     else:
         horizon = await server.slot_horizon_age(query, slot_name)
         if publication is not None and horizon is not None and publication.transaction_age <= horizon:
@@ -230,6 +241,7 @@ async def _create_slot(
     out: Outlet[PostgresPosition],
     query: Connection,
     wire: Connection,
+    identity: Identity,
     slot_name: str,
 ) -> int:
     """Make the slot, and while that waits for open transactions, say for which."""
@@ -238,6 +250,10 @@ async def _create_slot(
         writers: list[server.Writer] = []
         while True:
             await anyio.sleep(WAIT_NOTICE_S)
+            if identity.is_standby:
+                out.notice(
+                    "the slot waits for news from the primary; on the primary: SELECT pg_log_standby_snapshot()"
+                )
             # Broken off in the middle, the query would take its connection along.
             with anyio.move_on_after(WAIT_QUERY_S, shield=True):
                 writers = await server.open_writers(query)
@@ -253,7 +269,9 @@ async def _create_slot(
     made: list[int] = []
     async with anyio.create_task_group() as group:
         group.start_soon(say)
-        made.append(await server.create_slot(wire, slot_name, failover=capture.failover))
+        made.append(
+            await server.create_slot(wire, slot_name, failover=capture.failover and identity.has_failover)
+        )
         group.cancel_scope.cancel()
     return made[0]
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import anyio
 import pytest
 
 from hub.errors import FatalError, TransientError
+from hub.options import Secret
 from hub.testing.postgres import PostgresServer
 
 pytestmark = pytest.mark.anyio
@@ -42,6 +43,16 @@ async def synced(source: Any, standby: PostgresServer) -> None:
                 "insert into marks values (gen_random_uuid()::text)", "select pg_log_standby_snapshot()"
             )
             await anyio.sleep(0.2)
+
+
+async def nudged(source: Any, out: Any, claim: Callable[[], bool]) -> None:
+    """Let the primary say what a standby waits for, until something holds."""
+    with anyio.fail_after(90):
+        while not claim():
+            source.run(
+                "select pg_log_standby_snapshot()", "insert into marks values (gen_random_uuid()::text)"
+            )
+            await anyio.sleep(0.1)
 
 
 async def captured(source: Any) -> Any:
@@ -98,3 +109,29 @@ async def test_a_standby_that_lacks_what_was_captured_is_refused(pair: Any) -> N
     standby.run("insert into t select n, repeat('x', 1000) from generate_series(3, 1000) n")
     with pytest.raises(FatalError, match="the server is on timeline 2 and left that one at"):
         await source.capture().run(out.crash(), out)
+
+
+async def test_a_standby_is_read_in_place_of_its_primary(pair: Any) -> None:
+    source, standby = pair
+    out = source.outlet()
+    with pytest.raises(FatalError, match=r"this is a standby.*CREATE PUBLICATION"):
+        await source.capture(dsn=Secret(standby.dsn)).run(None, out)
+    source.run("create publication given for table t, marks with (publish_via_partition_root = true)")
+    await nudged(source, out, lambda: bool(standby.rows("select 1 from pg_publication")))
+    async with source.capturing(out, dsn=Secret(standby.dsn), publication="given"):
+        await nudged(source, out, lambda: out.durable is not None and out.durable.is_settled)
+        source.run("insert into t values (2, 'b')", "delete from t where id = 1")
+        await source.caught_up(out)
+    replica = source.replica(out, "public.t")
+    assert (replica.faults, set(replica.rows)) == ([], {(2,)})
+
+
+async def test_a_slot_that_was_made_without_it_becomes_known_to_standbys(source: Any) -> None:
+    query = f"select failover from pg_replication_slots where slot_name = 'hub_{source.task}'"
+    source.run("create table t (id int primary key)")
+    async with source.capturing(failover=False) as out:
+        await source.copied(out, "public.t")
+    assert source.rows(query) == [(False,)]
+    async with source.capturing(out):
+        await source.caught_up(out)
+    assert source.rows(query) == [(True,)]
