@@ -4,30 +4,25 @@ from __future__ import annotations
 
 import fnmatch
 import json
-import os
 import re
-import socket
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import anyio
 import click
-import msgspec
 
+from hub.cli.log_repair import mend, registered_of
 from hub.control import Control, peek
 from hub.document import encode
-from hub.errors import FatalError, HubError
+from hub.errors import FatalError
 from hub.log.browse import Row, browse, cursor_before
 from hub.log.follower import Follower
-from hub.log.fragment import Fragment
 from hub.log.fs import OsFS
-from hub.log.identity import journals, readable, remembered
-from hub.log.repair import BROKEN, repair_journal
-from hub.log.salvage import repair_fragments
+from hub.log.identity import journals, readable
+from hub.log.options import LogOptions, Retention
 from hub.log.verify import verify
 from hub.record import OPERATIONS, Cursor
 
@@ -36,10 +31,11 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
 class Where(NamedTuple):
-    """A data directory, and the journal that was asked for."""
+    """A data directory, the journal that was asked for, and the log's options where a configuration named it."""
 
     path: Path
     named: str | None
+    options: LogOptions | None
 
     @property
     def journal(self) -> str:
@@ -61,22 +57,24 @@ class Where(NamedTuple):
 @click.pass_context
 def command(context: click.Context, where: Path, journal: str | None) -> None:
     """Look into a durable log."""
+    options = None
     if where.is_file():
         from hub.config import load
 
-        where = load(where).log_path
+        catalog = load(where)
+        where, options = catalog.log_path, catalog.log_options()
     if not (where / "journal").is_dir():
         raise click.UsageError(f"{where} holds no log; name its directory or a configuration with --log")
-    context.obj = Where(where, journal)
+    context.obj = Where(where, journal, options)
 
 
 @command.command("ls")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @click.pass_obj
 def ls(where: Where, as_json: bool) -> None:
-    """Journals, collections, sizes, and readers with their lag."""
+    """Journals, collections, sizes, and readers with their lag; retention, where --log is a configuration."""
     names = journals(where.path) if where.named is None else [where.journal]
-    found = [_journal(where.path, name) for name in names]
+    found = [_journal(where.path, name, where.options) for name in names]
     if as_json:
         click.echo(json.dumps(found, indent=2))
         return
@@ -84,7 +82,7 @@ def ls(where: Where, as_json: bool) -> None:
         _show_journal(journal)
 
 
-def _journal(path: Path, name: str) -> dict[str, Any]:
+def _journal(path: Path, name: str, options: LogOptions | None) -> dict[str, Any]:
     log = Follower(path, name)
     log.refresh()
     state, known = log.state(), peek(path / "control.db")
@@ -102,6 +100,7 @@ def _journal(path: Path, name: str) -> dict[str, Any]:
                 "fragment_bytes": sum(f.size for f in kept),
                 "last": _text(info.last_us) if info.last_us else None,
             }
+            | ({"kept": _rule(options.retention_of(collection))} if options is not None else {})
         )
     readers = [
         {
@@ -127,6 +126,15 @@ def _journal(path: Path, name: str) -> dict[str, Any]:
         "collections": collections,
         "readers": readers,
     }
+
+
+def _rule(rule: Retention) -> str:
+    """A retention rule in a few words."""
+    limits = [] if rule.age_s is None else [f"{rule.age_s / 86_400:g} d"]
+    limits += [] if rule.bytes is None else [_size(rule.bytes)]
+    if rule.until_consumed and rule.age_s == 0:
+        limits[0] = "until read"
+    return " or ".join(limits or ["for ever"]) + (", newest of each key" if rule.compact else "")
 
 
 def _show_journal(found: dict[str, Any]) -> None:
@@ -174,11 +182,12 @@ def cat(
 
     async def run() -> None:
         nonlocal left, from_offset
-        async with Follower.open(*where) as log:
-            seq = 0
+        async with Follower.open(where.path, where.named) as log:
+            seq = seen = 0
             while left > 0:
                 end = log.end.seq
                 for row in browse(log, wanted, after_seq=seq, from_offset=from_offset, since_us=since_us):
+                    seen += 1
                     texts = row.batch.lines() if docs else list(_lines(row))
                     sys.stdout.buffer.write(b"".join(text + b"\n" for text in texts[:left]))
                     left -= len(texts)
@@ -187,10 +196,19 @@ def cat(
                 sys.stdout.buffer.flush()
                 seq = end
                 if not follow:
+                    if seen == 0 and not since_us and not from_offset:
+                        _refuse_unknown(log, collection)
                     return
                 await log.wait_beyond(end)
 
     anyio.run(run)
+
+
+def _refuse_unknown(log: Follower, pattern: str) -> None:
+    """Raises FatalError when the log has no collection that matches, naming those it has."""
+    known = sorted(log.state().collections)
+    if not any(map(_matching(pattern), known)):
+        raise FatalError(f"no collection matches {pattern!r}; there are: {', '.join(known) or 'none'}")
 
 
 def _lines(row: Row) -> Iterator[bytes]:
@@ -218,7 +236,7 @@ def _lines(row: Row) -> Iterator[bytes]:
 def verify_command(where: Where, as_json: bool) -> None:
     """Read every byte and compare every checksum. Exit code 1 when anything is damaged."""
     listed = peek(where.path / "control.db").fragments.get(where.journal, [])
-    found = verify(OsFS(), where.path, where.journal, _registered(listed))
+    found = verify(OsFS(), where.path, where.journal, registered_of(listed))
     if as_json:
         click.echo(encode({**_fields(found), "damage": [_fields(d) for d in found.damage]}))
     else:
@@ -247,91 +265,7 @@ def _fields(struct: Any) -> dict[str, Any]:
 @click.pass_obj
 def repair_command(where: Where, yes: bool, accept_loss: bool) -> None:
     """Mend what is damaged or missing. Copies every file first, keeps all that is whole, and says what is lost."""
-    path, fs = where.path, OsFS()
-    with Control(path / "control.db") as control:
-        gone = sorted(remembered(path, control.witnessed()) - set(journals(path)))
-        if where.named in gone or (where.named is None and gone and not journals(path)):
-            _forget(path, control, where.named or gone[0], yes=yes and accept_loss)
-            return
-        journal = where.journal
-        with _alone(path, journal):
-            found = verify(fs, path, journal, _registered(control.fragments(journal)))
-            for damage in found.damage:
-                click.echo(str(damage))
-            witness, end = control.witness(journal), _end_of(path, journal)
-            if witness is not None and end is not None and witness.seq > end:
-                click.echo(f"the log ends with frame {end}, but control.db saw {witness.seq} durable")
-            elif not found.damage:
-                click.echo("all whole")
-                accept_loss = accept_loss and end is None
-            if not yes:
-                if found.damage or accept_loss:
-                    click.echo("nothing was changed; repeat with --yes")
-                return
-            if found.damage:
-                _repair(path, journal, control)
-        if accept_loss:
-            control.forget_witness_now(journal)
-            click.echo(
-                "the log opens again after what is there; readers that are ahead of it must be rewound"
-            )
-
-
-def _registered(listed: Sequence[tuple[str, bytes]]) -> dict[str, Fragment]:
-    return {key: msgspec.msgpack.decode(entry, type=Fragment) for key, entry in listed}
-
-
-def _end_of(path: Path, journal: str) -> int | None:
-    """The last frame of a journal; None when it cannot be told."""
-    try:
-        log = Follower(path, journal)
-        log.refresh()
-    except HubError:
-        return None
-    return log.end.seq
-
-
-def _repair(path: Path, journal: str, control: Control) -> None:
-    """Mend segments and fragments, and say what is lost to whom."""
-    fs = OsFS()
-    directory, fragments = path / "journal" / journal, path / "fragments" / journal
-    lost = repair_journal(fs, directory)
-    salvaged = repair_fragments(fs, fragments, journal, control)
-    click.echo(
-        f"copies of what was there: {', '.join(str(d / BROKEN) for d in (directory, fragments) if (d / BROKEN).exists())}"
-    )
-    for text in (*lost, *salvaged):
-        click.echo(str(text))
-    for hold in control.holds():
-        place = hold.cursor.journals.get(journal)
-        seq = place.seq if place is not None else 0
-        ahead = [gone for gone in lost if gone.last_seq < gone.first_seq <= seq]
-        missed = [gone for gone in lost if seq < gone.last_seq]
-        if ahead:
-            click.echo(
-                f"reader {hold.name} stands at frame {seq}, beyond the end: `hub log rewind {hold.name} --to end`"
-            )
-        elif missed:
-            click.echo(
-                f"reader {hold.name} stands at frame {seq} and will pass what is lost; backfill what it feeds"
-            )
-
-
-def _forget(path: Path, control: Control, journal: str, *, yes: bool) -> None:
-    """Strike off a journal whose files are gone. Its fragments, if there are any, are put aside."""
-    click.echo(
-        f"the files of journal {journal} are gone, and all that was in it and in no destination is lost"
-    )
-    if not yes:
-        click.echo("nothing was changed; repeat with --accept-loss --yes, and captures begin anew")
-        return
-    fragments = path / "fragments" / journal
-    if fragments.exists():
-        aside = path / BROKEN / f"{journal}.fragments"
-        OsFS().mkdir(aside.parent)
-        fragments.rename(aside)
-        click.echo(f"its fragments were moved to {aside}")
-    control.forget_journal_now(journal)
+    mend(where.path, where.named, yes=yes, accept_loss=accept_loss)
 
 
 @command.command("rewind")
@@ -342,7 +276,7 @@ def _forget(path: Path, control: Control, journal: str, *, yes: bool) -> None:
 @click.pass_obj
 def rewind(where: Where, task: str, to: str) -> None:
     """Have a task read again from an earlier place, at its next start. The hub must not be running."""
-    log = Follower(*where)
+    log = Follower(where.path, where.named)
     log.refresh()
     cursor = _cursor(log, to)
     with Control(where.path / "control.db") as control:
@@ -388,8 +322,9 @@ def release(where: Where, reader: str) -> None:
 @click.pass_obj
 def export(where: Where, collection: str, file: Path, since: str | None, meta: bool) -> None:
     """Write the documents of a collection to FILE: NDJSON, or Parquet when its name ends so."""
-    log = Follower(*where)
+    log = Follower(where.path, where.named)
     log.refresh()
+    _refuse_unknown(log, collection)
     rows = browse(log, _matching(collection), since_us=_time(since) if since else 0)
     staged = file.with_name(f"{file.name}.tmp")
     count = 0
@@ -415,16 +350,6 @@ def _to_parquet(staged: Path, file: Path) -> None:
         raise FatalError(f"{file}: {error}") from error
     finally:
         staged.unlink(missing_ok=True)
-
-
-@contextmanager
-def _alone(path: Path, journal: str) -> Iterator[None]:
-    fs = OsFS()
-    lock = fs.lock(path / "journal" / journal / "LOCK", f"pid {os.getpid()} on {socket.gethostname()}")
-    try:
-        yield
-    finally:
-        fs.close(lock)
 
 
 def _matching(pattern: str) -> Callable[[str], bool]:

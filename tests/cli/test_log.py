@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import anyio
@@ -14,6 +15,7 @@ from hub.cli.log import command
 from hub.control import Control
 from hub.errors import FatalError
 from hub.log import Log, LogOptions, Retention, Transaction
+from hub.log.identity import journals
 from hub.record import Batch, Cursor, Place
 
 
@@ -146,3 +148,61 @@ def test_repair_can_accept_a_loss(data: Path) -> None:
     hub_log(data, "repair", "--accept-loss", "--yes")
     with Control(data / "control.db") as control:
         assert control.witnessed() == []
+
+
+def test_a_collection_that_is_not_there_is_refused_naming_those_that_are(data: Path, tmp_path: Path) -> None:
+    for arguments in (("cat", "shop/ordres"), ("export", "shop/ordres", str(tmp_path / "x.ndjson"))):
+        with pytest.raises(FatalError, match="there are: shop/customers, shop/orders"):
+            hub_log(data, *arguments)
+    assert not (tmp_path / "x.ndjson").exists()
+
+
+def test_ls_of_a_configuration_says_how_long_things_are_kept(data: Path) -> None:
+    config = data / "hub.yaml"
+    config.write_text(
+        json.dumps(
+            {
+                "captures": {"shop": {"generate": {"mapping": "root.id = 1"}}},
+                "materializations": {"out": {"stdout": {}, "bindings": [{"from": "shop"}]}},
+                "collections": {
+                    "shop/orders": {"retention": {"bytes": "1MiB", "compact": True}, "key": ["/id"]}
+                },
+                "log": {"path": str(data)},
+            }
+        )
+    )
+    text = hub_log(config, "ls").stdout
+    assert "7 d" in text and "1.0 MB, newest of each key" in text
+
+
+def test_repair_mends_a_segment_that_is_missing_and_tells_who_misses_what(data: Path) -> None:
+    for number in range(3):
+        write_more(data, number)
+    (data / "journal" / journals(data)[0] / "000000000005.seg").unlink()
+    assert "is missing" in hub_log(data, "verify", fails=True).stdout
+    assert "nothing was changed" in hub_log(data, "repair").stdout
+    text = hub_log(data, "repair", "--yes").stdout
+    assert "are lost: 1 records of shop/orders (offsets 1" in text
+    assert "reader warehouse stands at frame 3 and will pass what is lost; backfill what it feeds" in text
+    assert "all whole" in hub_log(data, "verify").stdout
+
+
+def test_a_journal_that_is_gone_is_forgotten_on_request(data: Path) -> None:
+    (name,) = journals(data)
+    shutil.rmtree(data / "journal" / name)
+    assert "repeat with --accept-loss --yes" in hub_log(data, "repair", "--yes").stdout
+    assert "its fragments were moved to" in hub_log(data, "repair", "--accept-loss", "--yes").stdout
+    write_more(data, 1)
+    assert journals(data) != [name]
+
+
+def write_more(data: Path, number: int) -> None:
+    async def run() -> None:
+        options = LogOptions(retention=Retention(age_s=None), fragments_after_s=None)
+        with Control(data / "control.db") as control:
+            async with Log.open(data, options, control=control) as log:
+                await log.append(
+                    Transaction("shop", [Batch.of_lines("shop/orders", [b'{"id":%d}' % number])])
+                )
+
+    anyio.run(run)
