@@ -1,6 +1,8 @@
 """The log against the disk it stands on: every figure beside raw pwritev + fdatasync of the same bytes, same run.
 
-python bench/log.py [--path DIR] [--seconds S] [--rss-minutes M] [--json]
+python bench/log.py [--path DIR] [--seconds S] [--rss-minutes M] [--only NAME]… [--json]
+
+`--only memory --rss-minutes 10` is the long run at full speed with one slow reader.
 """
 
 from __future__ import annotations
@@ -342,12 +344,14 @@ async def flat_memory(path: Path, minutes: float) -> Row:
                 for task in (consume, watch, produce, produce):
                     group.start_soon(task)
             records = log.stats.records
-    quarter = seen[len(seen) // 4 :]
+    first, second = seen[: len(seen) // 2], seen[len(seen) // 2 :]
     return {
         "slow reader, min": minutes,
         "records": records,
-        "RSS MB, first quarter": seen[len(seen) // 4] / 1e6,
-        "RSS MB, most after": max(quarter) / 1e6,
+        "RSS MB, median of first half": sorted(first)[len(first) // 2] / 1e6,
+        "of second half": sorted(second)[len(second) // 2] / 1e6,
+        "peak of first half": max(first) / 1e6,
+        "peak of second half": max(second) / 1e6,
     }
 
 
@@ -393,12 +397,16 @@ def run(call: Callable[..., Any], *arguments: Any) -> Any:
     return anyio.run(call, *arguments, backend_options={"use_uvloop": True})
 
 
+PARTS = ("append", "tasks", "read", "recovery", "handover", "large", "memory")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--path", type=Path, default=Path(tempfile.gettempdir()))
     parser.add_argument("--seconds", type=float, default=0.5)
     parser.add_argument("--rss-minutes", type=float, default=0.25)
     parser.add_argument("--large-mb", type=int, default=1024)
+    parser.add_argument("--only", choices=PARTS, action="append", help="measure this part alone")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--follow", type=Path)
     parser.add_argument("--count", type=int, default=500)
@@ -417,15 +425,21 @@ def main() -> None:
             made.mkdir()
             return made
 
-        tables.append(append_rows(fresh(), given.seconds))
-        tables.append([run(many_tasks, fresh(), tasks, given.seconds * 4) for tasks in (1, 16, 256)])
-        tables.append(
-            [run(read_back, fresh(), size, 1000, level, 256) for size in (200, 1000) for level in (None, 1)]
-        )
-        tables.append([recovery(fresh(), 200, 1), recovery(fresh(), 200, 1000)])
-        tables.append([run(hand_over, fresh(), 1000), run(hand_over_to_process, fresh(), given.count)])
-        tables.append([run(large_transaction, fresh(), given.large_mb)])
-        tables.append([run(flat_memory, fresh(), given.rss_minutes)])
+        parts: dict[str, Callable[[], list[Row]]] = {
+            "append": lambda: append_rows(fresh(), given.seconds),
+            "tasks": lambda: [run(many_tasks, fresh(), tasks, given.seconds * 4) for tasks in (1, 16, 256)],
+            "read": lambda: [
+                run(read_back, fresh(), size, 1000, level, 256) for size in (200, 1000) for level in (None, 1)
+            ],
+            "recovery": lambda: [recovery(fresh(), 200, 1), recovery(fresh(), 200, 1000)],
+            "handover": lambda: [
+                run(hand_over, fresh(), 1000),
+                run(hand_over_to_process, fresh(), given.count),
+            ],
+            "large": lambda: [run(large_transaction, fresh(), given.large_mb)],
+            "memory": lambda: [run(flat_memory, fresh(), given.rss_minutes)],
+        }
+        tables += [parts[name]() for name in given.only or PARTS]
     if given.json:
         print(json.dumps(tables))
         return
