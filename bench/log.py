@@ -344,14 +344,12 @@ async def flat_memory(path: Path, minutes: float) -> Row:
                 for task in (consume, watch, produce, produce):
                     group.start_soon(task)
             records = log.stats.records
-    first, second = seen[: len(seen) // 2], seen[len(seen) // 2 :]
+    tenth = max(1, len(seen) // 10)
+    peaks = [max(seen[at : at + tenth]) for at in range(0, len(seen) - tenth + 1, tenth)]
     return {
         "slow reader, min": minutes,
         "records": records,
-        "RSS MB, median of first half": sorted(first)[len(first) // 2] / 1e6,
-        "of second half": sorted(second)[len(second) // 2] / 1e6,
-        "peak of first half": max(first) / 1e6,
-        "peak of second half": max(second) / 1e6,
+        "peak RSS MB by tenth of the run": " ".join(f"{peak / 1e6:.0f}" for peak in peaks),
     }
 
 

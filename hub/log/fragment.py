@@ -67,6 +67,8 @@ class Fragment(msgspec.Struct, frozen=True, array_like=True):
     """The collection's schema before the first of its records, as JSON text."""
     index: list[tuple[int, int, int, int]]
     """Sequence, byte, offset, running time: one entry for 64 KiB."""
+    oldest_delete_us: int = 0
+    """When the oldest delete that compaction left here was appended; 0 without one."""
 
     @property
     def key(self) -> str:
@@ -143,6 +145,7 @@ class FragmentWriter:
         self._first: Piece | None = None
         self._last: Piece | None = None
         self._last_us = 0
+        self.oldest_delete_us = 0
         self._index: list[tuple[int, int, int, int]] = []
         fs.mkdir(self._folder)
         self._staged = self._folder / f"{self._made.name}.tmp"
@@ -186,6 +189,7 @@ class FragmentWriter:
             last_us=self._last_us,
             newest_seq=self._last.seq if self._last is not None else 0,
             index=self._index,
+            oldest_delete_us=self.oldest_delete_us,
         )
         footer = msgspec.msgpack.encode(made)
         trailer = len(footer).to_bytes(8, "little") + crc_of(footer).to_bytes(8, "little") + _MAGIC

@@ -18,8 +18,8 @@ from hub.errors import ConfigError, FatalError
 IOV_MAX = 1024
 """Buffers the kernel takes in one `pwritev`."""
 
-_VOLATILE = {0x01021994: "tmpfs", 0x858458F6: "ramfs"}
-_REMOTE = {0x6969: "NFS", 0xFF534D42: "CIFS", 0xFE534D42: "SMB", 0x65735546: "FUSE", 0x01021997: "9p"}
+_VOLATILE = {"tmpfs", "ramfs"}
+_REMOTE = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "ceph", "glusterfs", "lustre"}
 
 
 class FS(Protocol):
@@ -177,32 +177,28 @@ def refuse_unsafe(path: Path) -> None:
     Raises ConfigError for memory file systems, which forget, and for network ones, whose locks and syncs
     cannot be relied upon.
     """
-    magic = _filesystem_magic(path)
-    if magic in _VOLATILE:
+    try:
+        table = Path("/proc/self/mountinfo").read_text()
+    except OSError:
+        return  # Not a Linux: nobody tells.
+    device = path.stat().st_dev
+    kind = filesystem_of(table, os.major(device), os.minor(device))
+    if kind in _VOLATILE:
         raise ConfigError(
-            f"{path} is on {_VOLATILE[magic]}, which forgets everything at power loss; "
+            f"{path} is on {kind}, which forgets everything at power loss; "
             "choose a disk, or set log.allow_unsafe_filesystem if losing the log is fine"
         )
-    if magic in _REMOTE:
+    if kind in _REMOTE or kind.startswith("fuse"):
         raise ConfigError(
-            f"{path} is on {_REMOTE[magic]}, where locks and syncs cannot be relied upon; "
+            f"{path} is on {kind}, where locks and syncs cannot be relied upon; "
             "choose a local disk, or set log.allow_unsafe_filesystem"
         )
 
 
-def _filesystem_magic(path: Path) -> int:
-    """The `f_type` of statfs(2), by the mount table: Python's statvfs does not give it."""
-    names = {"tmpfs": 0x01021994, "ramfs": 0x858458F6, "nfs": 0x6969, "nfs4": 0x6969, "cifs": 0xFF534D42}
-    names |= {"smb3": 0xFE534D42, "smbfs": 0xFE534D42, "9p": 0x01021997}
-    try:
-        table = Path("/proc/self/mountinfo").read_text()
-    except OSError:
-        return 0
-    device = path.stat().st_dev
-    wanted = f"{os.major(device)}:{os.minor(device)}"
-    for line in table.splitlines():
+def filesystem_of(mountinfo: str, major: int, minor: int) -> str:
+    """The type of the file system of a device, by the mount table; empty when it is not in there."""
+    for line in mountinfo.splitlines():
         left, _, right = line.partition(" - ")
-        if left.split()[2] == wanted:
-            kind = right.split()[0]
-            return 0x65735546 if kind.startswith("fuse") else names.get(kind, 0)
-    return 0
+        if left.split()[2] == f"{major}:{minor}":
+            return right.split()[0]
+    return ""

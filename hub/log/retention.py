@@ -12,6 +12,9 @@ from hub.log.fragment import Fragment
 from hub.log.options import Retention
 from hub.log.segment import Segment
 
+DELETES_EVERY_S = 3_600.0
+"""A fragment is not written anew for the sake of deletes more often than this."""
+
 Rule = Callable[[str], Retention]
 
 
@@ -92,7 +95,7 @@ def fragments_to_merge(fragments: Sequence[Fragment], fragment_bytes: int) -> li
 
 def fragments_to_compact(fragments: Sequence[Fragment], rule: Retention, now_us: int) -> list[Fragment]:
     """The fragments, oldest first, to be compacted together, or none. They are worth it once what was added since the
-    last time is half as much as what that left, or an hour of deletes has run out."""
+    last time is half as much as what that left, or the deletes of an hour need not be kept any longer."""
     if not rule.compact:
         return []
     old: list[Fragment] = []
@@ -102,7 +105,9 @@ def fragments_to_compact(fragments: Sequence[Fragment], rule: Retention, now_us:
         old.append(fragment)
     added = sum(f.raw_bytes for f in old if not f.compacted)
     left = sum(f.raw_bytes for f in old if f.compacted)
-    return old if added and added * 2 >= left else []
+    past_us = now_us - (rule.delete_retention_s + min(rule.delete_retention_s, DELETES_EVERY_S)) * 1e6
+    over = any(0 < f.oldest_delete_us < past_us for f in old)
+    return old if over or (added and added * 2 >= left) else []
 
 
 def _over(

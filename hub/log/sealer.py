@@ -113,12 +113,14 @@ def compact(
     """
     newest = _newest_by_key(_all_pieces(history, fragments), key, keys_max)
     forget_us = now_us - int(rule.delete_retention_s * 1e6)
-    pieces = _compacted(_all_pieces(history, fragments), key, newest, forget_us)
-    return _rewrite(history, fragments, _successor(history, fragments, compacted=True), pieces)
+    writer = _successor(history, fragments, compacted=True)
+    writer.oldest_delete_us = 0
+    pieces = _compacted(_all_pieces(history, fragments), key, newest, forget_us, writer)
+    return _rewrite(history, fragments, writer, pieces)
 
 
 def _successor(history: History, fragments: Sequence[Fragment], *, compacted: bool) -> FragmentWriter:
-    return FragmentWriter(
+    writer = FragmentWriter(
         history.fs,
         history.directory,
         fragments[0].collection,
@@ -128,6 +130,8 @@ def _successor(history: History, fragments: Sequence[Fragment], *, compacted: bo
         compacted=compacted,
         schema=fragments[0].schema,
     )
+    writer.oldest_delete_us = min([f.oldest_delete_us for f in fragments if f.oldest_delete_us], default=0)
+    return writer
 
 
 def _rewrite(
@@ -183,7 +187,9 @@ def _compacted(
     key: Sequence[str],
     newest: tuple[dict[bytes, int], int],
     forget_us: int,
+    writer: FragmentWriter,
 ) -> Iterator[tuple[Piece, bytes]]:
+    """What stays of these blocks. The writer is told of the oldest delete that does."""
     kept_offsets, truncated = newest
     for piece, body in pieces:
         if piece.block.encoding != Encoding.NDJSON:
@@ -199,6 +205,8 @@ def _compacted(
             found = _key_of(batch.docs[row], key) if op != TRUNCATE else None
             if found is None or kept_offsets.get(found) == offset:
                 keep.append(row)
+                if op in (DELETE, TRUNCATE) and not writer.oldest_delete_us:
+                    writer.oldest_delete_us = piece.ts_us
         if len(keep) == batch.count:
             yield piece, body
         elif keep:

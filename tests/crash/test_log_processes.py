@@ -19,14 +19,16 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
 import anyio
+import anyio.to_thread
 import pytest
 
 from hub.control import Control
-from hub.log import Log, LogOptions, Retention
+from hub.log import Follower, Log, LogOptions, Retention
 from hub.record import Batch
 
 pytestmark = [pytest.mark.rig, pytest.mark.timeout(300)]
@@ -368,7 +370,7 @@ import anyio
 from pathlib import Path
 from hub.control import Control
 from hub.errors import TransientError
-from hub.log import Log, LogOptions, Retention, Transaction
+from hub.log import Follower, Log, LogOptions, Retention, Transaction
 from hub.record import Batch
 
 async def main(path):
@@ -400,3 +402,34 @@ anyio.run(main, Path({str(tmp_path)!r}))
     said, count = done.stdout.splitlines()
     assert "collection 'sick'" in said and "offset 0" in said and "Input/output error" in said
     assert count == "2"
+
+
+def test_a_reader_of_another_process_misses_and_doubles_nothing_while_the_writer_is_killed(
+    tmp_path: Path,
+) -> None:
+    """Scenario 34."""
+    data = tmp_path / "data"
+    writer = Writer(data)
+    assert writer.listen(20, until="ack")
+    acked: list[int] = []
+    seen: list[int] = []
+
+    async def follow() -> None:
+        nonlocal writer
+        async with Follower.open(data) as log:
+            reader = log.reader("watching")
+            for life in range(4):
+                while len(seen) < 40 * (life + 1):
+                    for committed in await reader.read():
+                        reader.release(committed.size)
+                        seen.extend(d["n"] for i in committed.items if isinstance(i, Batch) for d in i.docs)
+                await anyio.to_thread.run_sync(writer.kill)
+                acked.extend(writer.acked)
+                writer = Writer(data)
+                assert await anyio.to_thread.run_sync(partial(writer.listen, 20, until="ack"))
+            await anyio.to_thread.run_sync(writer.kill)
+            acked.extend(writer.acked)
+
+    anyio.run(follow)
+    judge(data, acked)
+    assert seen == numbers(data)[: len(seen)]

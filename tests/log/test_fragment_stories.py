@@ -16,7 +16,7 @@ from unittest.mock import patch
 
 import pytest
 
-from hub.errors import Corrupt, Full, Poisoned
+from hub.errors import Corrupt, Full, Poisoned, TransientError
 from hub.log import Retention, Schema, Transaction, fragment, history, sealer
 from hub.log.browse import browse
 from hub.log.fragment import Fragment, FragmentWriter
@@ -117,7 +117,7 @@ class FragmentStory:
                 sim.plan(rng.choice(("crash", "crash", "eio", "enospc", "short")), rng.randint(1, 150))
             try:
                 self.live()
-            except (PowerLoss, Poisoned, OSError):
+            except (PowerLoss, Poisoned, TransientError, OSError):
                 pass
             if rng.random() < 0.5:
                 sim.lose_power()
@@ -341,8 +341,8 @@ def _keeps_the_oldest(pieces: Any, key: Any, keys_max: int) -> Any:
     return dict(list(found.items())[: len(found) // 2]), truncated
 
 
-def _counts_offsets_anew(pieces: Any, key: Any, newest_: Any, forget_us: int) -> Any:
-    for piece, body in _compacted(pieces, key, newest_, forget_us):
+def _counts_offsets_anew(*arguments: Any) -> Any:
+    for piece, body in _compacted(*arguments):
         yield (
             type(piece)(*[None if n == "offsets" else getattr(piece, n) for n in piece.__struct_fields__]),
             body,

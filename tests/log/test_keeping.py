@@ -231,6 +231,29 @@ async def test_compaction_keeps_the_newest_version_of_each_key_and_its_offset(tm
         ]
 
 
+async def test_deletes_are_forgotten_once_they_were_kept_for_long_enough(tmp_path: Path) -> None:
+    rule = Retention(age_s=None, compact=True, compact_after_s=0.0, delete_retention_s=3600.0)
+    schema = CollectionSchema("a", ("/id",)).encode()
+    steady = [0]
+    with Control(tmp_path / "control.db") as control:
+        options = LogOptions(retention=rule, fragments_after_s=0.0, **QUIET)  # type: ignore[arg-type]
+        async with Log.open(tmp_path, options, control=control, steady=lambda: steady[0]) as log:
+
+            async def versions() -> list[tuple[int, str]]:
+                await log.roll()
+                await log.keeper.keep()
+                found = await drained(log.reader("r"))
+                batches = [i for c in found for i in c.items if isinstance(i, Batch)]
+                return [(d["id"], chr(i.op(n))) for i in batches for n, d in enumerate(i.docs)]
+
+            await log.append(Transaction("t", [Schema("a", schema), batch("a", [1, 2])]))
+            await log.append(Transaction("t", [batch("a", [1], ops=b"d")]))
+            assert await versions() == [(2, "c"), (1, "d")]
+            steady[0] += 7_201_000_000
+            assert await versions() == [(2, "c")]
+            assert log.history is not None and log.history.of("a")[0].oldest_delete_us == 0
+
+
 async def test_a_truncate_ends_everything_before_it_in_compaction(tmp_path: Path) -> None:
     rule = Retention(age_s=None, compact=True, compact_after_s=0.0, delete_retention_s=3600.0)
     schema = CollectionSchema("a", ("/id",)).encode()

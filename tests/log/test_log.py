@@ -14,8 +14,9 @@ import pytest
 from hub.control import Control
 from hub.errors import ConfigError, Full, LogError, Poisoned, RecordError
 from hub.log import Committed, Log, LogOptions, OsFS, Reader, Retention, Schema, Transaction
+from hub.log.browse import browse, cursor_before
 from hub.log.clock import AWAY_US_MAX, LogClock
-from hub.log.fs import refuse_unsafe
+from hub.log.fs import filesystem_of, refuse_unsafe
 from hub.record import Batch, Cursor
 
 pytestmark = pytest.mark.anyio
@@ -274,6 +275,43 @@ def test_memory_file_systems_are_refused_unless_told() -> None:
             refuse_unsafe(path)
     finally:
         path.rmdir()
+
+
+def test_network_file_systems_are_known_by_the_mount_table() -> None:
+    table = (
+        "22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw\n"
+        "40 22 0:44 / /mnt/share rw - nfs4 server:/export rw,vers=4.2\n"
+        "41 22 0:45 / /mnt/ssh rw - fuse.sshfs host:/ rw\n"
+    )
+    assert [filesystem_of(table, 254, 0), filesystem_of(table, 0, 44), filesystem_of(table, 0, 45)] == [
+        "ext4",
+        "nfs4",
+        "fuse.sshfs",
+    ]
+    assert filesystem_of(table, 9, 9) == ""
+
+
+async def test_a_time_is_found_across_a_clock_that_jumped_back(tmp_path: Path) -> None:
+    """Scenario 43: the log's times never go back, so what was appended since a time is all that follows it."""
+    steady = [0]
+    second = 1_000_000
+    wall = 5_000 * second
+    starts: list[int] = []
+    for back_s in (0, 1_000, 2_000):
+        async with Log.open(
+            tmp_path, OPTIONS, wall=lambda back_s=back_s: wall - back_s * second, steady=lambda: steady[0]
+        ) as log:
+            for number in range(2):
+                steady[0] += 10 * second
+                starts.append(log.writer.clock.now_us())
+                await log.append(Transaction("t", [lines(b"%d" % (len(starts) * 10 + number))], b"p"))
+            assert starts == sorted(starts)
+    async with Log.open(tmp_path, OPTIONS, wall=lambda: wall, steady=lambda: steady[0]) as log:
+        for index, since_us in enumerate(starts):
+            found = [row.piece.ts_us for row in browse(log, lambda _: True, since_us=since_us)]
+            assert len(found) == len(starts) - index
+            reader = log.reader("r", start=cursor_before(log, since_us=since_us))
+            assert len(await drained(reader)) == len(starts) - index
 
 
 async def test_weaker_durability_is_said_aloud(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
