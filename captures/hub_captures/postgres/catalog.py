@@ -48,6 +48,8 @@ class Table(msgspec.Struct, frozen=True):
     """The columns that tell rows apart in snapshot and stream alike; empty when there are none."""
     in_publication: bool
     row_filter: str | None
+    column_list: tuple[str, ...] | None = None
+    """The columns that the publication names, where it names some."""
 
     @property
     def full_name(self) -> str:
@@ -234,6 +236,7 @@ def _table(row: tuple, member: _Membership | None, version: int) -> Table:  # ty
         key,
         member is not None,
         member.row_filter if member is not None else None,
+        tuple(member.columns) if member is not None and member.columns is not None else None,
     )
 
 

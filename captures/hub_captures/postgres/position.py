@@ -114,6 +114,11 @@ class PostgresPosition(Position, frozen=True, omit_defaults=True):
     names: str = ""
 
     @property
+    def source(self) -> tuple[str, int, int, str]:
+        """System id, timeline, database and slot: what the LSN belongs to."""
+        return self.system_id, self.timeline, self.database_oid, self.slot
+
+    @property
     def is_settled(self) -> bool:
         """No table is under copy: all are simply followed."""
         return not self.copying and not self.copied and not self.waiting

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -220,6 +220,32 @@ async def add_to_publication(query: Connection, name: str, members: Iterable[Mem
     """Changes made from now on come in the stream; those made before never do."""
     tables = ", ".join([member.sql for member in members])
     await execute(query, f"adding tables to {name}", f"ALTER PUBLICATION {quoted(name)} ADD TABLE {tables}")
+
+
+async def change_in_publication(query: Connection, name: str, members: Sequence[Member]) -> None:
+    """Publish these tables with other columns or rows from now on, in one step."""
+    dropped = ", ".join([f"{quoted(member.table.schema)}.{quoted(member.table.name)}" for member in members])
+    added = ", ".join([member.sql for member in members])
+    await execute(
+        query,
+        f"changing tables in {name}",
+        f"ALTER PUBLICATION {quoted(name)} DROP TABLE {dropped}; ALTER PUBLICATION {quoted(name)} ADD TABLE {added}",
+    )
+
+
+async def is_same_condition(query: Connection, table: Table, one: str, other: str) -> bool:
+    """Whether two conditions on a table's rows are the same to the server, however they are written."""
+    if one == other:
+        return True
+    plans = [
+        await rows(
+            query,
+            f"comparing filters of {table.full_name}",
+            f"explain (costs off, verbose) select 1 from {table.sql} where ({condition})",
+        )
+        for condition in (one, other)
+    ]
+    return plans[0] == plans[1]
 
 
 async def remove_from_publication(query: Connection, name: str, tables: Iterable[Table]) -> None:

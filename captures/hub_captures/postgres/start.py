@@ -103,6 +103,19 @@ async def prepare(
         for table in chosen:
             if table.oid in tables.by_oid:
                 tables.recopy(table.oid, Copying(replace=True))
+    changed = await _with_other_options(capture, query, chosen) if capture.is_managed else []
+    if changed:
+        for table in changed:
+            out.notice("other rows or columns are wanted: the table is read again", table=table.full_name)
+            if copying_of(capture, table, replace=True) is not None and table.oid in tables.by_oid:
+                tables.recopy(table.oid, Copying(replace=True))
+        # First it must be certain that they are read again, then the publication may change.
+        position = tables.position(*resume.source, resume.lsn, resume.xids)
+        await out.send([], position, tables.due_note())
+        await out.settle()
+        await server.change_in_publication(
+            query, publication_name, [member_of(capture, table) for table in changed]
+        )
     return Prepared(identity, publication_name, slot_name, resume.lsn, resume.xids, tables, None)
 
 
@@ -274,6 +287,23 @@ async def _create_slot(
         )
         group.cancel_scope.cancel()
     return made[0]
+
+
+async def _with_other_options(
+    capture: PostgresCapture, query: Connection, chosen: list[Table]
+) -> list[Table]:
+    """The tables that the managed publication holds with other columns or rows than the options say."""
+    changed = []
+    for table in chosen:
+        if not table.in_publication:
+            continue
+        _, columns, where = member_of(capture, table)
+        differs = set(columns) != set(table.column_list or ()) or bool(where) != bool(table.row_filter)
+        if not differs and table.row_filter:
+            differs = not await server.is_same_condition(query, table, where, table.row_filter)
+        if differs:
+            changed.append(table)
+    return changed
 
 
 async def _bring_in_step(
