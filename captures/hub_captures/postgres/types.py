@@ -4,27 +4,8 @@ Snapshot and stream both carry the text form (under the session settings of `con
 one conversion serves both and a row reads the same either way. A conversion is a piece of Python
 source, so that the decoder generated for a relation has it inline.
 
-| types                                             | JSON                                                |
-|---------------------------------------------------|-----------------------------------------------------|
-| int2, int4, int8, oid, xid, cid                   | number                                              |
-| numeric, money                                    | string, exact: `"2.50"`, `"NaN"`, `"Infinity"`      |
-| float4, float8                                    | number; `"NaN"`, `"Infinity"`, `"-Infinity"`        |
-| bool                                              | `true`, `false`                                     |
-| text, varchar, char(n), name, citext, enums, xml  | string; char(n) keeps its padding                   |
-| bytea, PostGIS geometry and geography             | base64 (of EWKB)                                    |
-| date, time, timetz, interval, uuid                | string as PostgreSQL prints it, ISO 8601            |
-| timestamp                                         | `"2024-01-01T00:00:00.123456"`; `"infinity"`; `BC`  |
-| timestamptz                                       | the same in UTC with `Z`                            |
-| json, jsonb                                       | as it is, numbers and duplicate keys untouched      |
-| arrays                                            | arrays of the element's form; lower bounds dropped  |
-| composites                                        | objects by field name                               |
-| domains                                           | as their base type                                  |
-| ranges                                            | `{"lower":1,"upper":5,"bounds":"[)"}`               |
-| multiranges                                       | arrays of ranges                                    |
-| hstore                                            | object of strings and nulls                         |
-| vector, halfvec                                   | array of numbers                                    |
-| inet, cidr, macaddr, bit, pg_lsn, geometric types | string                                              |
-| every other type                                  | its text form, as a string                          |
+`FORMS` is that table: how each type is converted, and in words what becomes of it, which is what the page of the
+connector shows. A test writes every value back through the PostgreSQL sink and compares.
 """
 
 from __future__ import annotations
@@ -118,7 +99,7 @@ def _geometry(value: bytes) -> bytes:
 NAMESPACE: Mapping[str, Any] = {
     "DUMPS": orjson.dumps,
     "BOOL": {b"t": b"true", b"f": b"false"},
-    "FLOAT": {b"NaN": b'"NaN"', b"Infinity": b'"Infinity"', b"-Infinity": b'"-Infinity"'}.get,
+    "FLOAT": {b"NaN": b'"NaN"', b"Infinity": b'"Infinity"', b"-Infinity": b'"-Infinity"', b"-0": b"-0.0"}.get,
     "JSON": _json,
     "BYTES": _bytes,
     "GEOMETRY": _geometry,
@@ -138,64 +119,146 @@ _BARE = "v"
 _TEXT = "DUMPS(v.decode())"
 _FLOAT = "FLOAT(v, v)"
 
-_BUILT_IN: dict[str, Codec] = {
-    "int2": Codec(INT16, _BARE, is_bare=True, is_short=True),
-    "int4": Codec(INT32, _BARE, is_bare=True, is_short=True),
-    "int8": Codec(INT64, _BARE, is_bare=True, is_short=True),
-    "oid": Codec(INT64, _BARE, is_bare=True, is_short=True),
-    "xid": Codec(INT64, _BARE, is_bare=True, is_short=True),
-    "cid": Codec(INT64, _BARE, is_bare=True, is_short=True),
-    "numeric": Codec(DECIMAL, _BARE, is_quoted=True),
-    "money": Codec(
-        ColumnType("decimal", precision=19, scale=2),
-        "v.translate(None, b'$,')",
-        is_short=True,
-        is_quoted=True,
-    ),
-    "float4": Codec(FLOAT32, _FLOAT, is_short=True),
-    "float8": Codec(FLOAT64, _FLOAT, is_short=True),
-    "bool": Codec(BOOLEAN, "BOOL[v]", is_short=True),
-    "bytea": Codec(BYTES, "BYTES(v)", is_quoted=True),
-    "date": Codec(DATE, _BARE, is_short=True, is_quoted=True),
-    "timestamp": Codec(TIMESTAMP, "v.replace(b' ', b'T', 1)", is_short=True, is_quoted=True),
-    "timestamptz": Codec(
-        TIMESTAMPTZ, "v.replace(b' ', b'T', 1).replace(b'+00', b'Z')", is_short=True, is_quoted=True
-    ),
-    "time": Codec(TIME, _BARE, is_short=True, is_quoted=True),
-    "timetz": Codec(TIMETZ, _BARE, is_short=True, is_quoted=True),
-    "interval": Codec(INTERVAL, _BARE, is_short=True, is_quoted=True),
-    "uuid": Codec(UUID, _BARE, is_short=True, is_quoted=True),
-    "json": Codec(JSON, "JSON(v) if b'\\n' in v or b'\\r' in v else v"),
-    "jsonb": Codec(JSON, _BARE),
-}
-_BUILT_IN |= dict.fromkeys(
-    [
-        "bit",
-        "varbit",
-        "inet",
-        "cidr",
-        "macaddr",
-        "macaddr8",
-        "pg_lsn",
-        "xid8",
-        "tid",
-        "point",
-        "line",
-        "lseg",
-        "box",
-        "path",
-        "polygon",
-        "circle",
-    ],
-    Codec(STRING, _BARE, is_quoted=True),
-)
 
+class Form(NamedTuple):
+    """One line of the table: types, how they are converted (None where that follows from what they are made of), what
+    that is in JSON, and in a PostgreSQL sink and how it is had back from there where a cast is not enough."""
+
+    names: tuple[str, ...]
+    codec: Codec | None
+    json: str
+    back: str
+    is_extension: bool = False
+
+
+_INTEGER = "number"
+_FLOAT_TEXT = 'number; `"NaN"`, `"Infinity"`, `"-Infinity"`; `-0.0`'
+_TEXT_FORM = "its text as a string"
+
+FORMS: tuple[Form, ...] = (
+    Form(("int2",), Codec(INT16, _BARE, is_bare=True, is_short=True), _INTEGER, "smallint"),
+    Form(("int4",), Codec(INT32, _BARE, is_bare=True, is_short=True), _INTEGER, "integer"),
+    Form(("int8", "oid", "xid", "cid"), Codec(INT64, _BARE, is_bare=True, is_short=True), _INTEGER, "bigint"),
+    Form(
+        ("numeric",),
+        Codec(DECIMAL, _BARE, is_quoted=True),
+        'string, exact: `"2.50"`, `"NaN"`, `"Infinity"`',
+        "numeric",
+    ),
+    Form(
+        ("money",),
+        Codec(
+            ColumnType("decimal", precision=19, scale=2),
+            "v.translate(None, b'$,')",
+            is_short=True,
+            is_quoted=True,
+        ),
+        'string, exact: `"-1.50"`',
+        "numeric(19,2)",
+    ),
+    Form(("float4",), Codec(FLOAT32, _FLOAT, is_short=True), _FLOAT_TEXT, "real"),
+    Form(("float8",), Codec(FLOAT64, _FLOAT, is_short=True), _FLOAT_TEXT, "double precision"),
+    Form(("bool",), Codec(BOOLEAN, "BOOL[v]", is_short=True), "`true`, `false`", "boolean"),
+    Form(
+        ("text", "varchar", "bpchar", "name", "char", "xml"),
+        Codec(STRING, _TEXT),
+        "string; char(n) keeps its padding",
+        "text, or varchar of the same length",
+    ),
+    Form(("bytea",), Codec(BYTES, "BYTES(v)", is_quoted=True), "base64", "bytea"),
+    Form(
+        ("date",),
+        Codec(DATE, _BARE, is_short=True, is_quoted=True),
+        '`"2024-02-29"`, `"infinity"`, `"0044-03-15 BC"`',
+        "date",
+    ),
+    Form(
+        ("timestamp",),
+        Codec(TIMESTAMP, "v.replace(b' ', b'T', 1)", is_short=True, is_quoted=True),
+        '`"2024-01-01T00:00:00.123456"`; `"-infinity"`; `" BC"` at the end',
+        "timestamp",
+    ),
+    Form(
+        ("timestamptz",),
+        Codec(TIMESTAMPTZ, "v.replace(b' ', b'T', 1).replace(b'+00', b'Z')", is_short=True, is_quoted=True),
+        "the same in UTC, with `Z`",
+        "timestamptz",
+    ),
+    Form(
+        ("time",), Codec(TIME, _BARE, is_short=True, is_quoted=True), '`"01:02:03.5"`, `"24:00:00"`', "time"
+    ),
+    Form(("timetz",), Codec(TIMETZ, _BARE, is_short=True, is_quoted=True), '`"12:00:00+02"`', "timetz"),
+    Form(
+        ("interval",),
+        Codec(INTERVAL, _BARE, is_short=True, is_quoted=True),
+        'ISO 8601: `"P1Y2M3DT4H5M6.7S"`',
+        "interval",
+    ),
+    Form(("uuid",), Codec(UUID, _BARE, is_short=True, is_quoted=True), "string", "uuid"),
+    Form(
+        ("json",),
+        Codec(JSON, "JSON(v) if b'\\n' in v or b'\\r' in v else v"),
+        "as it is, numbers and repeated keys untouched; line ends become spaces",
+        "json; a JSON `null` comes back as NULL",
+    ),
+    Form(
+        ("jsonb",),
+        Codec(JSON, _BARE),
+        "as it is, numbers untouched",
+        "json; a JSON `null` comes back as NULL",
+    ),
+    Form(
+        (
+            *("bit", "varbit", "inet", "cidr", "macaddr", "macaddr8", "pg_lsn", "xid8", "tid"),
+            *("point", "line", "lseg", "box", "path", "polygon", "circle"),
+        ),
+        Codec(STRING, _BARE, is_quoted=True),
+        _TEXT_FORM,
+        "text",
+    ),
+    Form(("hstore",), Codec(OBJECT, "HSTORE(v)"), "object of strings and nulls", "json", is_extension=True),
+    Form(
+        ("vector", "halfvec"),
+        Codec(ColumnType("array", items=FLOAT32), _BARE),
+        "array of numbers",
+        "real[], which casts to vector",
+        is_extension=True,
+    ),
+    Form(
+        ("geometry", "geography"),
+        Codec(BYTES, "GEOMETRY(v)", is_quoted=True),
+        "base64 of EWKB",
+        "bytea, which casts to geometry",
+        is_extension=True,
+    ),
+    Form(("enums",), None, "string", "text"),
+    Form(("domains",), None, "as their base type", "as their base type"),
+    Form(
+        ("arrays",),
+        None,
+        "arrays of the element's form, nested as deep as they are; lower bounds are dropped",
+        "an array of what the element is there; json for elements that are JSON, objects or arrays",
+    ),
+    Form(("composites",), None, "objects by field name", "json: `json_populate_record(null::t, c)`"),
+    Form(
+        ("ranges",),
+        None,
+        '`{"lower":1,"upper":5,"bounds":"[)"}`; bounds `empty`',
+        "json: `int4range((c->>'lower')::int, (c->>'upper')::int, c->>'bounds')`",
+    ),
+    Form(("multiranges",), None, "arrays of ranges", "json"),
+    Form(("every other type",), None, _TEXT_FORM, "text"),
+)
+"""The one table of types. Values of types that have no line are text, and so are those of a type that was dropped."""
+
+_BUILT_IN: Mapping[str, Codec] = {
+    name: form.codec
+    for form in FORMS
+    for name in form.names
+    if form.codec is not None and not form.is_extension
+}
 _EXTENSIONS: Mapping[str, Codec] = {
-    "hstore": Codec(OBJECT, "HSTORE(v)"),
-    "vector": Codec(ColumnType("array", items=FLOAT32), _BARE),
-    "halfvec": Codec(ColumnType("array", items=FLOAT32), _BARE),
-    "geometry": Codec(BYTES, "GEOMETRY(v)", is_quoted=True),
-    "geography": Codec(BYTES, "GEOMETRY(v)", is_quoted=True),
+    name: form.codec for form in FORMS for name in form.names if form.codec is not None and form.is_extension
 }
 """Types of extensions, which may be installed in any schema, by name."""
 

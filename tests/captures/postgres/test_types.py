@@ -8,8 +8,12 @@ from typing import Any
 import psycopg
 import pytest
 
-from hub.record import READ
-from hub.testing.postgres import temporary_database
+from hub.materialization import Binding
+from hub.options import Secret
+from hub.record import READ, Cursor, Place, TaskName
+from hub.testing.postgres import PostgresMissing, PostgresServer, temporary_database
+from hub_materializations.postgres import PostgresMaterialization
+from hub_materializations.sql.binding import SqlBinding
 
 # For each type: values as SQL, and the JSON that stands for them.
 VALUES: dict[str, list[tuple[str, str]]] = {
@@ -27,7 +31,7 @@ VALUES: dict[str, list[tuple[str, str]]] = {
     ],
     "numeric(10,2)": [("2.5", '"2.50"')],
     "real": [("0.1", "0.1"), ("'NaN'", '"NaN"'), ("'-Infinity'", '"-Infinity"')],
-    "double precision": [("0.1", "0.1"), ("1e308", "1e+308"), ("'NaN'", '"NaN"'), ("'-0'", "-0")],
+    "double precision": [("0.1", "0.1"), ("1e308", "1e+308"), ("'NaN'", '"NaN"'), ("'-0'", "-0.0")],
     "money": [("'-1.50'", '"-1.50"'), ("'1234567.89'", '"1234567.89"')],
     "boolean": [("true", "true"), ("false", "false")],
     "text": [("E'a\\n\"\\\\'", '"a\\n\\"\\\\"'), ("''", '""'), ("'null'", '"null"')],
@@ -76,6 +80,37 @@ VALUES: dict[str, list[tuple[str, str]]] = {
     "polygon": [("'((0,0),(1,1),(1,0))'", '"((0,0),(1,1),(1,0))"')],
     "box": [("'((0,0),(1,1))'", '"(1,1),(0,0)"')],
     "pg_lsn": [("'0/16B3748'", '"0/16B3748"')],
+    "macaddr8": [("'08:00:2b:01:02:03:04:05'", '"08:00:2b:01:02:03:04:05"')],
+    "line": [("'{1,2,3}'", '"{1,2,3}"')],
+    "lseg": [("'[(0,0),(1,1)]'", '"[(0,0),(1,1)]"')],
+    "path": [("'((0,0),(1,1))'", '"((0,0),(1,1))"')],
+    "circle": [("'<(0,0),5>'", '"<(0,0),5>"')],
+    "tid": [("'(1,2)'", '"(1,2)"')],
+    "xid": [("'4294967295'", "4294967295")],
+    "cid": [("'7'", "7")],
+    "tsquery": [("'fat & !rat'", "\"'fat' & !'rat'\"")],
+    "jsonpath": [("'$.a[*]'", '"$.\\"a\\"[*]"')],
+    "regtype": [("'int4'", '"integer"')],
+    "int2vector": [("'1 2'", '"1 2"')],
+    "pg_snapshot": [("'10:20:10,14'", '"10:20:10,14"')],
+    "boolean[]": [("'{t,f,NULL}'", "[true,false,null]")],
+    "numeric[]": [("'{1.50,NaN}'", '["1.50","NaN"]')],
+    "bytea[]": [("array['\\xdead'::bytea, null]", '["3q0=",null]')],
+    "uuid[]": [
+        ("'{a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11}'", '["a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"]'),
+    ],
+    "date[]": [("'{infinity,2024-02-29}'", '["infinity","2024-02-29"]')],
+    "interval[]": [("array['1 day'::interval]", '["P1D"]')],
+    "int8range": [("'[1,9223372036854775807)'", '{"lower":1,"upper":9223372036854775807,"bounds":"[)"}')],
+    "daterange": [("'[2024-01-01,infinity)'", '{"lower":"2024-01-01","upper":"infinity","bounds":"[)"}')],
+    "tsrange": [
+        (
+            "'(2024-01-01 10:00:00,)'",
+            '{"lower":"2024-01-01T10:00:00","upper":null,"bounds":"()"}',
+        )
+    ],
+    "int4range[]": [("array['[1,3)'::int4range]", '[{"lower":1,"upper":3,"bounds":"[)"}]')],
+    "halfvec(2)": [("'[1,2.5]'", "[1,2.5]")],
     "xid8": [("'18446744073709551615'", '"18446744073709551615"')],
     "tsvector": [("'a:1 ''b c'':2'", "\"'a':1 'b c':2\"")],
     "regclass": [("'pg_class'", '"pg_class"')],
@@ -274,3 +309,101 @@ async def test_sixteen_hundred_columns(source: Any) -> None:
     )
     assert len(first) == 1600
     assert first | {"id": 2} == second
+
+
+BACK = {
+    # What a sink holds as JSON is put together again by these; `c` is the sink's column.
+    "money": "c::money",
+    "jsonb[]": "(select array_agg(e::jsonb) from json_array_elements(c) e)",
+    "box[]": "(select array_agg(e::box) from unnest(c) e)",
+    "int4range": "case c->>'bounds' when 'empty' then 'empty' "
+    "else int4range((c->>'lower')::int, (c->>'upper')::int, c->>'bounds') end",
+    "numrange": "numrange((c->>'lower')::numeric, (c->>'upper')::numeric, c->>'bounds')",
+    "tstzrange": "tstzrange((c->>'lower')::timestamptz, (c->>'upper')::timestamptz, c->>'bounds')",
+    "int4multirange": "(select coalesce(range_agg(int4range((e->>'lower')::int, (e->>'upper')::int, e->>'bounds')), '{}') "
+    "from json_array_elements(c) e)",
+    "address": "json_populate_record(null::address, c)",
+    "address[]": "(select array_agg(json_populate_record(null::address, e)) from json_array_elements(c) e)",
+    "tsrange": "tsrange((c->>'lower')::timestamp, (c->>'upper')::timestamp, c->>'bounds')",
+    "daterange": "daterange((c->>'lower')::date, (c->>'upper')::date, c->>'bounds')",
+    "int8range": "int8range((c->>'lower')::bigint, (c->>'upper')::bigint, c->>'bounds')",
+    "int4range[]": "(select array_agg(int4range((e->>'lower')::int, (e->>'upper')::int, e->>'bounds')) "
+    "from json_array_elements(c) e)",
+    "halfvec(2)": "c::halfvec(2)",
+    "hstore": "(select coalesce(hstore(array_agg(key), array_agg(value)), '') from json_each_text(c))",
+    "vector(3)": "c::vector(3)",
+}
+LOST_ON_THE_WAY = {
+    ("integer[]", "'[0:2]={1,2,3}'"): "lower bounds of arrays",
+    ("jsonb", "'null'"): "a JSON null is no other null in a document",
+    ("json", """E'{\\n "a":\\r 1}'"""): "line ends outside strings become spaces",
+}
+
+
+@pytest.mark.anyio
+async def test_every_value_comes_back_from_a_postgres_sink_as_it_was(source: Any) -> None:
+    source.run(*OWN_TYPES, "create schema back")
+    types = list(VALUES)
+    columns = [f"c{number} {name}" for number, name in enumerate(types)]
+    source.run(f"create table t (id int primary key, {', '.join(columns)})")
+    for index in range(max(len(values) for values in VALUES.values()) + 1):
+        there = [(number, name) for number, name in enumerate(types) if index < len(VALUES[name])]
+        names = ", ".join(["id", *[f"c{number}" for number, _ in there]])
+        values = ", ".join([str(index), *[f"{VALUES[name][index][0]}::{name}" for _, name in there]])
+        source.run(f"insert into t ({names}) values ({values})")
+    async with source.capturing(tables=["public.t"]) as out:
+        await source.copied(out, "public.t")
+    collection = source.collection("public.t")
+    bound = Binding(collection, "t", SqlBinding(source=collection))
+    async with PostgresMaterialization(dsn=Secret(source.dsn), schema="back").open(TaskName("back")) as sink:
+        await sink.restore()
+        for schema in out.schemas(collection):
+            await sink.describe(bound, schema)
+        for batch in out.batches(collection):
+            await sink.write(bound, batch)
+        await sink.commit(Cursor({"j": Place(1, 1)}))
+    wrong = []
+    for number, name in enumerate(types):
+        back = BACK.get(name, f"c::text::{name}")
+        found = source.rows(
+            f"select id, a.c{number}::text, case when c is not null then ({back})::text end "
+            f"from public.t a join (select id, c{number} c from back.t) b using (id) order by id"
+        )
+        for index, was, now in found:
+            given = VALUES[name][index][0] if index < len(VALUES[name]) else "null"
+            if was != now and (name, given) not in LOST_ON_THE_WAY:
+                wrong.append((name, was, now))
+    assert wrong == []
+
+
+@pytest.mark.anyio
+async def test_postgis_values_are_ewkb_and_come_back_with_their_srid(source: Any) -> None:
+    try:
+        older = PostgresServer(version=15)
+    except PostgresMissing as error:
+        pytest.skip(str(error))
+    with older, temporary_database(older, "places") as dsn:
+        places = type(source)(older, "places", dsn)
+        if not places.rows("select 1 from pg_available_extensions where name = 'postgis'"):
+            pytest.skip("PostGIS is not installed: apt-get install postgresql-15-postgis-3")
+        places.run(
+            "create extension postgis",
+            "create table marks (id text primary key)",
+            "create table t (id int primary key, g geometry, p geography(point, 4326), many geometry[])",
+        )
+        row = "({}, 'SRID=3857;POINT Z (1 2 3)', 'POINT(8.5 47.4)', array['LINESTRING(0 0, 1 1)'::geometry, null])"
+        places.run(f"insert into t values {row.format(1)}")
+        async with places.capturing() as out:
+            await places.copied(out, "public.t")
+            places.run(f"insert into t values {row.format(2)}")
+            await places.caught_up(out)
+        first, second = (record.doc for record in out.records(places.collection("public.t")))
+        assert {**first, "id": 2} == second
+        ((texts,),) = places.rows(
+            "select array[st_asewkt(decode('{g}', 'base64')::geometry), "
+            "st_asewkt(decode('{p}', 'base64')::geography), "
+            "st_asewkt(decode('{m}', 'base64')::geometry)]".format(
+                g=first["g"], p=first["p"], m=first["many"][0]
+            )
+        )
+        assert texts == ["SRID=3857;POINT(1 2 3)", "SRID=4326;POINT(8.5 47.4)", "LINESTRING(0 0,1 1)"]
