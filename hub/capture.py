@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Sequence
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
@@ -36,6 +36,15 @@ class Finding(msgspec.Struct, frozen=True):
     ok: bool
     what: str
     cure: str = ""
+
+
+class TypeForm(NamedTuple):
+    """One line of the table of a source's types: their names, what their values are in JSON, and what a SQL sink
+    of the same kind makes of that, with the way back where that is more than a cast. Markdown."""
+
+    source: str
+    json: str
+    sink: str
 
 
 class Outlet(Protocol[PositionT]):
@@ -108,6 +117,8 @@ class Capture(Spec, Generic[PositionT], frozen=True, kw_only=True):
     """
 
     position_type: ClassVar[type[Position]]
+    types_of_source: ClassVar[Sequence[TypeForm]] = ()
+    """What becomes of the source's types, for the connector's page; empty where there is nothing to say."""
 
     @abc.abstractmethod
     async def check(self, task: TaskName) -> Sequence[Finding]:

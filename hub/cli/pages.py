@@ -97,6 +97,10 @@ def _page(entry: Entry, spec: type[Spec], example: tuple[str, str] | None) -> st
     parts.append(f"## Options\n\n{_table(options_of(spec))}")
     if issubclass(spec, Materialization):
         parts.append(f"## Options of a binding\n\n{_table(options_of(spec.binding_type))}")
+    if issubclass(spec, Capture) and spec.types_of_source:
+        rows = [f"| {' | '.join([_cell(cell) for cell in form])} |" for form in spec.types_of_source]
+        head = ["| types of the source | JSON | in a sink of the same kind |", "|---|---|---|"]
+        parts.append("## Types\n\n" + "\n".join([*head, *rows]) + "\n")
     parts.append(f"## Guarantees\n\n{_guarantees(spec)}")
     return "\n".join(parts)
 

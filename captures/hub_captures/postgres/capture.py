@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta
 
-from hub.capture import Capture, Discovered, Finding, Outlet
+from hub.capture import Capture, Discovered, Finding, Outlet, TypeForm
 from hub.document import encode
 from hub.record import TaskName
 from hub.spec import Duration, Path, Secret, Size, Spec
@@ -19,7 +19,7 @@ from hub_captures.postgres.catalog import Table, load_types, matches
 from hub_captures.postgres.connection import Server, connection_string_problem, rows
 from hub_captures.postgres.layout import layout
 from hub_captures.postgres.position import PostgresPosition
-from hub_captures.postgres.types import PgType
+from hub_captures.postgres.types import FORMS, PgType
 
 _NAME_MAX = 63
 """PostgreSQL cuts longer names short without a word."""
@@ -53,6 +53,9 @@ class PostgresCapture(Capture[PostgresPosition], frozen=True, kw_only=True):
 
     summary: ClassVar[str] = "PostgreSQL tables: snapshot and changes by logical replication"
     position_type: ClassVar[type[PostgresPosition]] = PostgresPosition
+    types_of_source: ClassVar[Sequence[TypeForm]] = tuple(
+        TypeForm(", ".join(form.names), form.json, form.back) for form in FORMS
+    )
 
     dsn: Annotated[
         Secret,
