@@ -11,12 +11,12 @@ from typing import Annotated, ClassVar, Literal
 from msgspec import Meta
 
 from hub.capture import Capture, Discovered, Finding, Outlet, TypeForm
-from hub.document import encode
+from hub.errors import FatalError
 from hub.record import TaskName
 from hub.spec import Duration, Path, Secret, Size, Spec
-from hub_captures.postgres import catalog, checks
+from hub_captures.postgres import backfill, catalog, checks, server
 from hub_captures.postgres.catalog import Table, load_types, matches
-from hub_captures.postgres.connection import Server, connection_string_problem, rows
+from hub_captures.postgres.connection import Server, connection_string_problem
 from hub_captures.postgres.layout import layout
 from hub_captures.postgres.position import PostgresPosition
 from hub_captures.postgres.types import FORMS, PgType
@@ -264,14 +264,15 @@ class PostgresCapture(Capture[PostgresPosition], frozen=True, kw_only=True):
     async def backfill(self, task: TaskName, parts: Sequence[str], *, where: str = "") -> None:
         """Ask the running capture of this name, in whatever process, to read rows of these tables again. The
         request goes through the source's own WAL, so it is neither lost nor carried out twice."""
-        content = encode({"task": task, "snapshot": list(parts) or ["*"], "where": where}).decode()
+        publication, slot = self.publication_name(task), self.slot_name(task)
         async with self.server(task).connected() as query:
-            await rows(
-                query,
-                "asking for a backfill",
-                "select pg_logical_emit_message(true, 'hub.signal', %s)",
-                [content],
-            )
+            if await server.slot_of(query, slot) is None:
+                raise FatalError(
+                    f"{task} has not run yet (there is no slot {slot}); its first run reads everything"
+                )
+            tables = await catalog.tables(query, publication)
+            chosen = [t for t in tables if t.in_publication and self.options_of(t) is not None]
+            await backfill.ask(query, publication, task, chosen, parts, where)
 
 
 def _made_name(task: TaskName) -> str:

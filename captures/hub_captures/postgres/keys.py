@@ -89,7 +89,7 @@ def values_of(key: Key) -> str:
 def bounds_query(table: Table, cursor: Key | None, where: str, rows: int, count: int) -> str:
     """SQL for up to `count` keys, each `rows` rows behind the one before, the first behind the cursor."""
     key = ", ".join([quoted(name) for name in table.key])
-    conditions = [f"({condition})" for condition in (table.row_filter, where) if condition]
+    conditions = [f"({condition}\n)" for condition in (table.row_filter, where) if condition]
     if cursor is not None:
         conditions.append(f"{row_of(table.key)} > {values_of(cursor)}")
     restricted = f"where {' and '.join(conditions)}" if conditions else ""

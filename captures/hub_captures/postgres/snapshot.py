@@ -306,7 +306,7 @@ def _whole_sql(wanted: ChunkQuery) -> str:
 
 
 def _conditions(wanted: ChunkQuery) -> list[str]:
-    return [f"({condition})" for condition in (wanted.table.row_filter, wanted.where) if condition]
+    return [f"({condition}\n)" for condition in (wanted.table.row_filter, wanted.where) if condition]
 
 
 def _where(conditions: list[str]) -> str:

@@ -153,7 +153,8 @@ class Tables:
         for oid, tracked in self._active.items():
             assert tracked.handover is not None
             state = tracked.handover.state
-            if len(state.chunks) == 1 and state.chunks[0].upper is None and state.floor is None:
+            is_whole = len(state.chunks) == 1 and state.chunks[0].upper is None and state.floor is None
+            if is_whole and not state.refresh:
                 chunk = state.chunks[0]
                 whole.setdefault((chunk.visibility, chunk.fence), []).append(oid)
             elif state == Copying():

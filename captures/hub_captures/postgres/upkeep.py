@@ -12,10 +12,12 @@ from collections.abc import Sequence
 from hub.capture import Outlet
 from hub.errors import FatalError
 from hub_captures.postgres import catalog, server
+from hub_captures.postgres.backfill import condition_problem, is_from_owner
 from hub_captures.postgres.capture import PostgresCapture
 from hub_captures.postgres.catalog import Table, load_types, name_crc
 from hub_captures.postgres.connection import Connection, rows
 from hub_captures.postgres.feed import MARK_PREFIX
+from hub_captures.postgres.handover import HandOver
 from hub_captures.postgres.pgoutput import Relation
 from hub_captures.postgres.position import Copying, PostgresPosition
 from hub_captures.postgres.server import Member
@@ -142,7 +144,8 @@ class Upkeep:
 
     async def signal(self, content: bytes) -> None:
         """`select pg_logical_emit_message(true, 'hub.signal', '{"snapshot": ["public.orders"]}')`, with an
-        optional `"where"` and `"task"`, the capture that is meant."""
+        optional `"task"`, the capture that is meant. `"where"` counts only in what `hub backfill` has
+        written (see `backfill.py`)."""
         try:
             asked = json.loads(content)
             if asked.get("task", self._out.task) != self._out.task:
@@ -151,23 +154,30 @@ class Upkeep:
             where = str(asked.get("where", ""))
         except (ValueError, KeyError, TypeError, AttributeError):
             self._out.notice(
-                'a signal was not understood; expected {"snapshot": ["schema.table"], "where": "condition"}',
+                'a signal was not understood; expected {"snapshot": ["schema.table"]}',
                 content=content[:200].decode(errors="replace"),
             )
             return
-        if not await self.backfill(patterns, where=where):
+        if where and not await is_from_owner(self._query, self._publication, content):
+            self._out.notice(
+                "a signal with a condition is left alone: only the owner of the publication may set one, by hub backfill",
+                tables=patterns,
+            )
+            return
+        named = [
+            (oid, tracked)
+            for oid, tracked in self._tables.by_oid.items()
+            if tracked.table is not None and catalog.matches(tracked.table, patterns)
+        ]
+        if not named:
             self._out.notice("a signal names no captured table", tables=patterns)
-
-    async def backfill(self, patterns: Sequence[str], *, where: str) -> int:
-        """Read the rows of these tables again, beside the stream. How many tables there were. Read as a whole, a
-        table's rows that are gone from it can be told."""
-        count = 0
-        for oid, tracked in list(self._tables.by_oid.items()):
-            if tracked.table is not None and catalog.matches(tracked.table, patterns):
-                self._tables.recopy(oid, Copying(refresh=True, replace=not where, where=where))
-                self._out.notice("rows are read again", table=tracked.table.full_name, where=where)
-                count += 1
-        return count
+        for oid, tracked in named:
+            assert tracked.table is not None
+            if where and (problem := await condition_problem(self._query, tracked.table, where)):
+                self._out.notice("rows are not read again", table=tracked.table.full_name, reason=problem)
+                continue
+            self._tables.recopy(oid, again(tracked.handover, where=where))
+            self._out.notice("rows are read again", table=tracked.table.full_name, where=where)
 
     async def mark(self) -> None:
         """Let the server flush its WAL. What is no commit (hint bits that the reading of a copy has set) else
@@ -210,6 +220,21 @@ class Upkeep:
             )
             for name, value in zip(names, found[0] if found else (), strict=False):
                 out.gauge(name, value)
+
+
+def again(handover: HandOver | None, *, where: str) -> Copying:
+    """How a table is read again at somebody's wish, given how far its copy is, if it is under copy now. Read as a
+    whole, a table's rows that are gone from it can be told."""
+    if handover is None:
+        return Copying(refresh=True, replace=not where, where=where)
+    state = handover.state
+    if state.began:
+        # What was read by halves, or whose changes are still to be judged, is best begun anew.
+        return Copying(replace=True)
+    if state.refresh:
+        both = f"({state.where}) or ({where})" if where and state.where else ""
+        return Copying(refresh=True, replace=not both, where=both)
+    return state
 
 
 def choose(capture: PostgresCapture, found: Sequence[Table]) -> list[Table]:

@@ -339,19 +339,6 @@ async def test_a_table_that_is_named_and_missing_is_a_config_error(source: Any) 
         await source.capture(tables=["public.nowhere"]).run(None, source.outlet())
 
 
-async def test_a_signal_from_sql_reads_rows_again(source: Any) -> None:
-    source.run("create table t (id int primary key)", "insert into t select generate_series(1, 10)")
-    async with source.capturing() as out:
-        await ready(source, out, "public.t")
-        await source.capture().backfill(source.task, ["public.t"], where="id > 7")
-        await out.until(lambda: out.count_records(source.collection("public.t")) == 13)
-        await source.caught_up(out)
-        await settled(source, out)
-    again = [record.doc["id"] for record in out.records(source.collection("public.t"))[10:]]
-    assert again == [8, 9, 10]
-    assert source.changes(out, "public.t") == []
-
-
 async def test_a_whole_table_is_read_again_between_marks_and_loses_no_delete(source: Any) -> None:
     """Deletes of rows that a chunk has shown to be gone are sent on, so that a destination that still has them
     is right at the end of the backfill."""

@@ -1,0 +1,88 @@
+"""Asking a running capture to read rows again, through the source's own WAL.
+
+A request is a logical message, so it is neither lost nor carried out twice, in whatever process the capture runs. The
+hard thing is that whoever may connect to the database may write such a message, while a condition in it
+is SQL that hub will run with its own rights. So a condition counts only when the same request also stands in the
+comment of the publication, which PostgreSQL lets nobody but its owner write.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from hub.document import encode
+from hub.errors import FatalError, HubError
+from hub.record import TaskName
+from hub_captures.postgres.catalog import Table, matches
+from hub_captures.postgres.connection import Connection, execute, literal, quoted, rows
+
+_MARK = "hub backfill: "
+_REMEMBERED = 20
+"""So many requests with a condition may wait for a capture that is off."""
+
+
+async def ask(
+    query: Connection,
+    publication: str,
+    task: TaskName,
+    tables: Sequence[Table],
+    parts: Sequence[str],
+    where: str,
+) -> None:
+    """Write the request. Raises FatalError when it names no captured table, or for a condition that is none."""
+    patterns = list(parts) or ["*"]
+    for pattern in patterns:
+        found = [table for table in tables if matches(table, [pattern])]
+        if not found:
+            there = ", ".join(table.full_name for table in tables[:10]) or "none"
+            raise FatalError(f"{pattern}: {task} captures no such table; it captures {there}")
+        for table in found if where else ():
+            if problem := await condition_problem(query, table, where):
+                raise FatalError(f"where, of {table.full_name}: {problem}")
+    content = encode({"task": task, "snapshot": patterns, "where": where}).decode()
+    statements = [f"select pg_logical_emit_message(true, 'hub.signal', {literal(content)})"]
+    if where:
+        own, requests = await _comment(query, publication)
+        text = own + _MARK + encode([*requests, content][-_REMEMBERED:]).decode()
+        statements.insert(0, f"comment on publication {quoted(publication)} is {literal(text)}")
+    await execute(query, "asking for a backfill", "; ".join(["begin", *statements, "commit"]))
+
+
+async def is_from_owner(query: Connection, publication: str, content: bytes) -> bool:
+    """Whether a request was written by whoever owns the publication."""
+    _, requests = await _comment(query, publication)
+    return content.decode(errors="replace") in requests
+
+
+async def condition_problem(query: Connection, table: Table, where: str) -> str | None:
+    """What the server has against a condition on a table's rows. It is planned, not run, and cannot be more than
+    one expression: what closes one of these brackets leaves the other open."""
+    for text in (f"({where}\n)", f"(array[({where}\n)])[1]"):
+        try:
+            # With a parameter the server takes no more than one statement.
+            await rows(
+                query,
+                "checking the condition",
+                f"explain select %s::int from {table.sql.replace('%', '%%')} where {text.replace('%', '%%')}",
+                [1],
+            )
+        except HubError as error:
+            return str(error)
+    return None
+
+
+async def _comment(query: Connection, publication: str) -> tuple[str, list[str]]:
+    """The comment of a publication: what is not hub's, and the requests in it."""
+    found = await rows(
+        query,
+        "reading the comment of the publication",
+        "select obj_description(oid, 'pg_publication') from pg_publication where pubname = %s",
+        [publication],
+    )
+    text = (found[0][0] if found else None) or ""
+    own, mark, requests = text.partition(_MARK)
+    try:
+        return own, [str(request) for request in json.loads(requests)] if mark else []
+    except ValueError:
+        return own, []

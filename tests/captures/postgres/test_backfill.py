@@ -1,0 +1,114 @@
+"""Rows that are read again at somebody's wish: by `hub backfill`, and by a signal from SQL, which is not trusted."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from hub.errors import FatalError
+from hub_captures.postgres.handover import HandOver
+from hub_captures.postgres.position import Chunk, Copying, Visibility
+from hub_captures.postgres.upkeep import again
+
+pytestmark = pytest.mark.anyio
+
+
+async def ready(source: Any, out: Any) -> None:
+    await source.copied(out, "public.t")
+    await source.caught_up(out)
+    await out.until(lambda: out.frames[-1].position.is_settled)
+
+
+def make(source: Any) -> None:
+    source.run("create table t (id int primary key)", "insert into t select generate_series(1, 10)")
+
+
+def signal(source: Any, **asked: Any) -> None:
+    text = json.dumps(asked).replace("'", "''")
+    source.run(f"select pg_logical_emit_message(true, 'hub.signal', '{text}')")
+
+
+async def test_some_rows_of_a_table_are_read_again(source: Any) -> None:
+    make(source)
+    async with source.capturing() as out:
+        await ready(source, out)
+        source.run(f"comment on publication hub_{source.name} is 'mine'")
+        for where in ("id > 7", "id = 1 and 'a%' like '%a%' -- so"):
+            before = out.count_records(source.collection("public.t"))
+            await source.capture().backfill(source.task, ["public.t"], where=where)
+            await source.caught_up(out)
+            await out.until(lambda: out.frames[-1].position.is_settled)
+            again_read = [record.doc["id"] for record in out.records(source.collection("public.t"))[before:]]
+            assert again_read == [
+                row[0] for row in source.rows(f"select id from t where ({where}\n) order by id")
+            ]
+    assert source.changes(out, "public.t") == []
+    ((comment,),) = source.rows("select obj_description(oid, 'pg_publication') from pg_publication")
+    assert comment.startswith("mine")
+
+
+async def test_no_table_named_means_every_table(source: Any) -> None:
+    make(source)
+    source.run("create table u (id int primary key)", "insert into u values (1)")
+    async with source.capturing() as out:
+        await ready(source, out)
+        await source.capture().backfill(source.task, [])
+        await out.until(lambda: out.count_records(source.collection("public.t")) == 20)
+        await out.until(lambda: out.count_records(source.collection("public.u")) == 2)
+
+
+@pytest.mark.parametrize(
+    "parts, where, message",
+    [
+        (["public.nowhere"], "", "captures no such table"),
+        (["public.t"], "nonsense >", "syntax error"),
+        (["public.t"], "nothing = 1", "does not exist"),
+        (["public.t"], "true) union select 1 from public.t where (true", "syntax error"),
+        (["public.t"], "true)])[1] from public.t where (array[(true", "syntax error"),
+        (["public.t"], "true); drop table public.t; select (1", "multiple commands|syntax error"),
+    ],
+)
+async def test_a_wish_that_cannot_be_met_is_an_error_at_once(
+    source: Any, parts: list[str], where: str, message: str
+) -> None:
+    make(source)
+    async with source.capturing() as out:
+        await ready(source, out)
+        with pytest.raises(FatalError, match=message):
+            await source.capture().backfill(source.task, parts, where=where)
+    assert source.rows("select count(*) from t") == [(10,)]
+
+
+async def test_before_the_first_run_there_is_nothing_to_read_again(source: Any) -> None:
+    with pytest.raises(FatalError, match="has not run yet"):
+        await source.capture().backfill(source.task, [])
+
+
+async def test_sql_in_a_signal_is_only_run_when_the_publications_owner_wrote_it(source: Any) -> None:
+    make(source)
+    async with source.capturing() as out:
+        await ready(source, out)
+        signal(source, snapshot=["public.t"], where="pg_sleep(0) is not null")
+        signal(source, snapshot=["public.nowhere"])
+        signal(source, snapshot=7)
+        await source.caught_up(out)
+        assert out.count_records(source.collection("public.t")) == 10
+        signal(source, snapshot=["public.t"])
+        await out.until(lambda: out.count_records(source.collection("public.t")) == 20)
+    said = " ".join(message for message, _ in out.notices)
+    assert "only the owner of the publication" in said
+    assert "names no captured table" in said
+    assert "was not understood" in said
+
+
+def test_a_table_that_is_being_copied_loses_no_row_to_a_wish_for_some() -> None:
+    chunk = Chunk(("5",), Visibility(1, 1), 9)
+    under_way = HandOver(Copying(chunks=(chunk,), began=True), None)
+    assert again(under_way, where="id = 1") == Copying(replace=True)
+    assert again(HandOver(Copying(), None), where="id = 1") == Copying()
+    waiting = HandOver(Copying(refresh=True, where="a"), None)
+    assert again(waiting, where="b") == Copying(refresh=True, where="(a) or (b)")
+    assert again(waiting, where="") == Copying(refresh=True, replace=True)
+    assert again(None, where="b") == Copying(refresh=True, where="b")
