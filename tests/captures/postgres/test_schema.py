@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from hub.errors import ConfigError, FatalError
-from hub.record import SWEEP
+from hub.record import READ, SWEEP
 from hub.schema import CollectionSchema
 from hub.spec import Size
 
@@ -292,7 +292,7 @@ async def test_41_filters_and_columns_that_change_in_the_config_change_what_is_c
         "insert into t select g, g, 's' from generate_series(1, 6) g",
     )
     out = source.outlet()
-    reads = []
+    reads: list[int] = []
     for columns_wanted, where in (
         (["id", "c"], "id < 3"),
         (["id", "c"], "(((id)) < 3)"),
@@ -301,21 +301,22 @@ async def test_41_filters_and_columns_that_change_in_the_config_change_what_is_c
         ([], ""),
     ):
         tables = ["public.marks", TableOptions(name="public.t", columns=columns_wanted, where=where)]
-        before = out.count_records(source.collection("public.t"))
         first = len(out.frames)
         async with source.capturing(out, tables=tables):
             await source.caught_up(out)
             await out.until(
                 lambda first=first: len(out.frames) > first and out.frames[-1].position.is_settled
             )  # type: ignore[misc]
-        reads.append(out.count_records(source.collection("public.t")) - before)
+        reads.append(
+            sum(record.op == READ for record in out.records(source.collection("public.t"))) - sum(reads)
+        )
         replica = source.replica(out, "public.t")
         names = ", ".join(columns_wanted) or "*"
         expected = source.rows(f"select {names} from t where {where or 'true'} order by id")
         assert replica.faults == []
         assert sorted(tuple(row.values()) for row in replica.rows.values()) == expected
-    # Each change empties and reads again; the same condition written in another way changes nothing.
-    assert reads == [2, 0, 1 + 2, 1 + 2, 1 + 6]
+    # The same condition written in another way changes nothing.
+    assert reads == [2, 0, 2, 2, 6]
 
 
 async def test_a_given_publication_says_which_tables_come(source: Any) -> None:
