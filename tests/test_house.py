@@ -128,3 +128,21 @@ def test_whole_configs_in_pages_lint_clean() -> None:
 
 def test_the_lock_names_no_host() -> None:
     assert "://" not in (ROOT / "requirements.lock").read_text()
+
+
+def test_every_scenario_of_a_capture_names_tests_that_exist() -> None:
+    text = (ROOT / "docs" / "postgres.md").read_text()
+    rows = text[text.index("## Scenarios and their tests") :].splitlines()[6:]
+    there = {
+        f"{path.name}::{found}"
+        for path in (ROOT / "tests").rglob("test_*.py")
+        for found in re.findall(r"^(?:async )?def (test_\w+)", path.read_text(), re.MULTILINE)
+    }
+    numbers = set()
+    for row in rows:
+        number, _, tests = (cell.strip() for cell in row.strip("|").split("|"))
+        numbers.add(number)
+        named = re.findall(r"`(test_\w+\.py::\w+)`", tests)
+        assert named or "tests/" in tests, row
+        assert [test for test in named if test not in there] == []
+    assert {str(number) for number in (*range(1, 71), 76)} <= numbers

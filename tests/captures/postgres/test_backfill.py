@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -117,3 +119,20 @@ def test_a_table_that_is_being_copied_loses_no_row_to_a_wish_for_some() -> None:
     assert again(waiting, where="b") == Copying(refresh=True, where="(a) or (b)")
     assert again(waiting, where="") == Copying(refresh=True, replace=True)
     assert again(None, where="b") == Copying(refresh=True, where="b")
+
+
+async def test_the_statements_of_the_guide_work_when_they_are_copied(source: Any) -> None:
+    guide = (Path(__file__).parents[3] / "docs" / "postgres.md").read_text()
+    (wish,) = re.findall(r"`(SELECT pg_logical_emit_message[^`]+)`", guide)
+    (leave,) = re.findall(r"`(SELECT pg_drop_replication_slot[^`]+)`", guide)
+    source.run("create table orders (id int primary key)", "insert into orders values (1), (2)")
+    source.task = f"{source.name}_shop"
+    async with source.capturing() as out:
+        await source.copied(out, "public.orders")
+        await source.caught_up(out)
+        source.run(wish)
+        await out.until(lambda: reads(source, out, "public.orders") == 4)
+    for statement in leave.replace("hub_shop", f"hub_{source.task}").split(";"):
+        if statement.strip():
+            source.run(statement)
+    assert source.rows("select count(*) from pg_publication") == [(0,)]
