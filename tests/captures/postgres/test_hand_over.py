@@ -263,7 +263,8 @@ async def test_forty_thousand_transactions_with_stalls_and_kills(
                     anyio.create_task_group() as group,
                 ):
                     group.start_soon(sync_now_and_then)
-                    await anyio.sleep(chance.uniform(0.5, 2.5))
+                    # Worker processes need a moment to begin.
+                    await anyio.sleep(chance.uniform(0.5, 2.5) * (1 if workers == 1 else 2))
                     group.cancel_scope.cancel()
             outer.cancel_scope.cancel()
         stall(source, False)
