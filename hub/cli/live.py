@@ -6,6 +6,7 @@ Rates are taken between two looks, so nothing in the hot path keeps time for it.
 from __future__ import annotations
 
 import time
+from heapq import nlargest
 
 import anyio
 from rich.console import Console, Group
@@ -22,6 +23,8 @@ RATE_OVER_S = 2.0
 """Rates are means over about this long."""
 
 EVENT_LINES = 4
+EDGES_MAX = 20
+"""Lines of one task. A capture may have ten thousand collections."""
 
 _STYLES = {
     "running": "green",
@@ -53,7 +56,9 @@ class View:
     def _add(self, table: Table, task: TaskStats) -> None:
         state = Text(task.state, style=_STYLES.get(task.state, ""))
         first = True
-        for name, edge in list(task.edges.items()) or [("", Edge())]:
+        edges = list(task.edges.items()) or [("", Edge())]
+        shown = edges if len(edges) <= EDGES_MAX else nlargest(EDGES_MAX, edges, key=_interest)
+        for name, edge in shown:
             lag = "" if task.kind == "capture" else f"{task.lag_s:.1f}s"
             table.add_row(
                 f"{task.name} ({task.connector})" if first else "",
@@ -65,6 +70,11 @@ class View:
                 snapshot_text(edge),
             )
             first = False
+        if rest := len(edges) - len(shown):
+            records = sum([edge.records for _, edge in edges])
+            reading = sum([edge.snapshotting for _, edge in edges])
+            copying = f"{reading:,} being read" if reading else ""
+            table.add_row("", "", f"and {rest:,} more, all together", f"{records:,}", "", "", copying)
         if task.error and task.state in ("retrying", "failed"):
             table.add_row("", "", Text(task.error[:120], style="red"), "", "", "", "")
 
@@ -78,6 +88,11 @@ class View:
         elif key not in self._rates and now > at:
             return (edge.records - records) / (now - at)
         return self._rates.get(key, 0.0)
+
+
+def _interest(edge: tuple[str, Edge]) -> tuple[bool, int]:
+    """What is worth a line where there are too many: snapshots that go on, then what has brought most."""
+    return edge[1].snapshotting, edge[1].records
 
 
 def snapshot_text(edge: Edge) -> str:

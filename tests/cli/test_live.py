@@ -46,3 +46,19 @@ def test_a_snapshot_shows_done_when_it_is() -> None:
     assert snapshot_text(Edge()) == ""
     assert snapshot_text(Edge(rows_done=5, rows_total=5)) == "done"
     assert snapshot_text(Edge(rows_done=5, snapshotting=True)) == "5 rows"
+
+
+def test_of_very_many_collections_the_busiest_are_shown_and_the_rest_counted() -> None:
+    telemetry = Telemetry()
+    task = telemetry.task("shop", "capture", "postgres")
+    for number in range(1000):
+        task.edge(f"shop/t{number}").records = number
+    task.edge("shop/t3").snapshotting = True
+    text = drawn(View(telemetry, Events(quiet=True)))
+    assert len(text.splitlines()) < 30
+    assert "shop/t999" in text
+    assert "shop/t3 " in text
+    assert "shop/t500" not in text
+    assert "and 980 more, all together" in text
+    assert "499,500" in text
+    assert "1 being read" in text

@@ -24,6 +24,9 @@ _MANAGED_SERVICES = (
 )
 """Roles by which managed services grant replication."""
 
+_LINES_MAX = 50
+"""Of more tables than this, those that are as they should be are only counted."""
+
 
 async def look(capture: PostgresCapture, task: TaskName) -> Sequence[Finding]:
     """Everything that can be known before the first run, or between two."""
@@ -154,10 +157,11 @@ async def _tables(capture: PostgresCapture, task: TaskName, query: Connection) -
                 f"tables there are: {', '.join(t.full_name for t in tables[:10]) or 'none'}",
             )
         )
-    if capture.is_managed:
-        found += await _may_publish(query, chosen)
-    for table in chosen:
-        found += _table(capture, name, table)
+    found += await _may_use(query, chosen, publishes=capture.is_managed)
+    looked_at = [finding for table in chosen for finding in _table(capture, name, table)]
+    fine = [finding for finding in looked_at if finding.ok]
+    found += [finding for finding in looked_at if not finding.ok]
+    found += fine if len(fine) <= _LINES_MAX else [Finding(True, f"{len(fine)} tables can be captured")]
     if publication is not None and publication.all_tables:
         found += [
             Finding(
@@ -172,18 +176,19 @@ async def _tables(capture: PostgresCapture, task: TaskName, query: Connection) -
     return found
 
 
-async def _may_publish(query: Connection, chosen: Sequence[Table]) -> list[Finding]:
+async def _may_use(query: Connection, chosen: Sequence[Table], *, publishes: bool) -> list[Finding]:
     found = await rows(
         query,
         "asking for ownership",
         "select c.oid::bigint, pg_has_role(current_user, c.relowner, 'usage'), "
-        "has_table_privilege(c.oid, 'select'), current_user::text from pg_class c where c.oid = any(%s::oid[])",
+        "has_table_privilege(c.oid, 'select'), row_security_active(c.oid), current_user::text "
+        "from pg_class c where c.oid = any(%s::oid[])",
         [[table.oid for table in chosen]],
     )
     names = {table.oid: f"{quoted(table.schema)}.{quoted(table.name)}" for table in chosen}
     findings = []
-    for oid, owns, may_read, user in found:
-        if not owns:
+    for oid, owns, may_read, is_filtered, user in found:
+        if publishes and not owns:
             cure = f"ALTER TABLE {names[oid]} OWNER TO {quoted(user)}; or create the publication as its owner and name it in `publication`"
             findings.append(Finding(False, f"{user} does not own {names[oid]}, and may not publish it", cure))
         if not may_read:
@@ -192,6 +197,14 @@ async def _may_publish(query: Connection, chosen: Sequence[Table]) -> list[Findi
                     False,
                     f"{user} may not read {names[oid]}",
                     f"GRANT SELECT ON {names[oid]} TO {quoted(user)};",
+                )
+            )
+        if is_filtered:
+            findings.append(
+                Finding(
+                    False,
+                    f"row-level security hides rows of {names[oid]} from {user}",
+                    f"ALTER ROLE {quoted(user)} BYPASSRLS;",
                 )
             )
     return findings

@@ -216,6 +216,7 @@ class Copier:
             self._tables.began(oid)
         self._feed.undecided.clear()
         await self._out.send(batches, position(), self._tables.due_note())
+        self._out.gauge("snapshot_tables_left", self._tables.unread_count)
         for _, tracked, piece in read:
             assert tracked.handover is not None
             done = tracked.handover.state.rows

@@ -131,6 +131,12 @@ class Tables:
         active = [(o, t) for o, t in self._active.items() if t.handover and not t.handover.is_complete]
         return active + list(self._waiting.items())
 
+    @property
+    def unread_count(self) -> int:
+        """How many tables are not read to their end."""
+        reading = [t for t in self._active.values() if t.handover and not t.handover.is_complete]
+        return len(self._waiting) + len(reading)
+
     def begin_anew(self) -> None:
         """What was read under a snapshot that is gone is to be read again, where the whole of it was not read."""
         if self.unread():

@@ -50,6 +50,7 @@ async def test_small_tables_are_read_many_at_a_time_and_the_catalog_once_for_all
         await settled(out)
         await source.caught_up(out)
     copied_exactly(source, out, 400)
+    assert out.gauges["snapshot_tables_left"] == 0
     assert sum(asked) < 400 * 8, "each table's columns were read a few times, however many tables there are"
     assert len(asked) < 20
     reads = {frame.position.lsn for frame in out.frames if any(i for i in frame.items)}

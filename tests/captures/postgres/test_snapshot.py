@@ -262,6 +262,8 @@ async def test_rows_that_a_policy_hides_are_an_error_and_not_missing(source: Any
         capture = source.capture(
             dsn=Secret(f"{source.dsn} user={role}"), tables=["public.t"], publication="chosen"
         )
+        failed = [finding for finding in await capture.check(source.task) if not finding.ok]
+        assert [finding.cure for finding in failed] == [f'ALTER ROLE "{role}" BYPASSRLS;']
         with pytest.raises(FatalError, match="row-level security"), anyio.fail_after(30):
             await capture.run(None, source.outlet())
     finally:
