@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import anyio
 import anyio.to_thread
 
-from hub.errors import Full, LogError, Poisoned
+from hub.errors import FatalError, Full, LogError, Poisoned
 from hub.log.clock import steady_us, wall_us
 from hub.log.frame import VISIBLE, Kind
 from hub.log.fs import FS, OsFS, refuse_unsafe
@@ -170,7 +170,12 @@ class Log:
                 raise
             return lock, log
 
-        lock, log = await anyio.to_thread.run_sync(recover)
+        try:
+            lock, log = await anyio.to_thread.run_sync(recover)
+        except OSError as refused:
+            raise FatalError(
+                f"{refused.filename or path}: the log cannot be opened: {refused.strerror or refused}"
+            ) from refused
         for text in report_lines(log.recovered, log.writer.directory, log.options.durability):
             logger.warning("%s", text)
         log._publish_watermark()

@@ -9,14 +9,18 @@ import stat
 from pathlib import Path
 
 import anyio
+import msgspec
 import pytest
+import zstandard
+from google_crc32c import value as crc_of
 
 from hub.control import Control
-from hub.errors import ConfigError, Full, LogError, Poisoned, RecordError
+from hub.errors import ConfigError, Corrupt, FatalError, Full, LogError, Poisoned, RecordError
 from hub.log import Committed, Log, LogOptions, OsFS, Reader, Retention, Schema, Transaction
 from hub.log.browse import browse, cursor_before
 from hub.log.clock import AWAY_US_MAX, LogClock
 from hub.log.fs import filesystem_of, refuse_unsafe
+from hub.log.transaction import BlockHead, decode_block
 from hub.record import Batch, Cursor
 
 pytestmark = pytest.mark.anyio
@@ -262,6 +266,47 @@ async def test_files_are_for_their_owner_only(tmp_path: Path) -> None:
             modes = {found: stat.S_IMODE(found.stat().st_mode) for found in [path, *sorted(path.rglob("*"))]}
     assert {oct(mode) for found, mode in modes.items() if found.is_dir()} == {"0o700"}
     assert {oct(mode) for found, mode in modes.items() if found.is_file()} == {"0o600"}, modes
+
+
+@pytest.mark.parametrize("name", ["LOCK", "tail", "000000000001.seg"])
+async def test_links_are_not_followed(tmp_path: Path, name: str) -> None:
+    data, other = tmp_path / "data", tmp_path / "other"
+    async with Log.open(data, OPTIONS) as log:
+        await log.append(Transaction("t", [lines(b"1")]))
+    victim = data / "journal" / log.journal / name
+    other.write_bytes(victim.read_bytes())
+    before = other.read_bytes()
+    victim.unlink()
+    victim.symlink_to(other)
+    with pytest.raises(FatalError, match=r"cannot be opened.*symbolic links"):
+        async with Log.open(data, OPTIONS):
+            pass
+    assert other.read_bytes() == before
+
+
+async def test_what_is_private_is_private_whatever_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        with Control(tmp_path / "data" / "control.db") as control:
+            async with Log.open(tmp_path / "data", OPTIONS, control=control) as log:
+                await log.append(Transaction("t", [lines(b"1")]))
+                found = [tmp_path / "data", *(tmp_path / "data").rglob("*")]
+                modes = {p.name: stat.S_IMODE(p.stat().st_mode) for p in found}
+    finally:
+        os.umask(before)
+    assert not {name: oct(mode) for name, mode in modes.items() if mode & 0o077}
+
+
+def test_a_block_is_never_inflated_beyond_what_its_head_states() -> None:
+    bomb = zstandard.ZstdCompressor().compress(bytes(50 << 20))
+    head = BlockHead("a", 1, 0, 0, 0, 1, 1_000, len(bomb), crc_of(bomb), 0, 0, b"")
+    for lies in (head, msgspec.structs.replace(head, raw_len=1 << 40)):
+        with pytest.raises(Corrupt, match="states another length"):
+            decode_block(lies, bomb, "test")
+    unstated = zstandard.ZstdCompressor(write_content_size=False).compress(bytes(50 << 20))
+    nameless = msgspec.structs.replace(head, stored_len=len(unstated), crc=crc_of(unstated))
+    with pytest.raises(Corrupt):
+        decode_block(nameless, unstated, "test")
 
 
 def test_memory_file_systems_are_refused_unless_told() -> None:
