@@ -25,8 +25,8 @@ from hub.log.frame import (
     Kind,
     SegmentHeader,
     pack_frame_header,
-    pack_frame_header_of_crc,
     pack_segment_header,
+    with_crc,
 )
 from hub.log.fs import FS, write_all
 from hub.log.journal import State
@@ -359,13 +359,12 @@ class _Anew:
         header = self._header
         fields = (kind, header.salt, header.segno, self._seq, header.epoch, self._ts_us, self._seq - 1)
         rest = (len(payload), crc_of(payload), self._crc)
-        if crc is None:
-            packed, crc = pack_frame_header(*fields, *rest)
-        else:
-            packed = pack_frame_header_of_crc(*fields, *rest, crc)
+        packed, own_crc = pack_frame_header(*fields, *rest)
+        if crc is not None:
+            packed = with_crc(packed, crc)
         self._pos += write_all(self._fs, self._out, [packed, payload], self._pos)
         self._seq += 1
-        self._crc = crc
+        self._crc = own_crc if crc is None else crc
 
     def _copy(self, frame: Kept) -> None:
         assert (self._pos, self._seq, self._crc) == (frame.pos, frame.header.seq, frame.header.prev_crc)

@@ -156,25 +156,11 @@ def pack_frame_header(
     return body + _CRC.pack(crc), crc
 
 
-def pack_frame_header_of_crc(
-    kind: int,
-    salt: int,
-    segno: int,
-    seq: int,
-    epoch: int,
-    ts_us: int,
-    durable_seq: int,
-    length: int,
-    payload_crc: int,
-    prev_crc: int,
-    crc: int,
-) -> bytes:
-    """72 bytes whose checksum is `crc`, by choice of their four reserved ones: for a frame that `repair` puts in the
-    place of lost ones, so that what is chained to those stays as it is."""
-    packed, zero = pack_frame_header(
-        kind, salt, segno, seq, epoch, ts_us, durable_seq, length, payload_crc, prev_crc
-    )
+def with_crc(packed: bytes, crc: int) -> bytes:
+    """A frame's header of the same content whose checksum is `crc`, by choice of its four reserved bytes: for a frame
+    that `repair` puts in the place of lost ones, so that what is chained to those stays as it is."""
     start = packed[:_RESERVED_AT]
+    zero = crc_of(start + bytes(4))
     # A checksum of a bit is the one of zeros, changed by what that bit changes: linear equations over bits.
     by_top_bit: dict[int, tuple[int, int]] = {}
     for bit in range(32):

@@ -56,7 +56,8 @@ class Damage(msgspec.Struct, frozen=True):
             if self.first_seq is None
             else f", frames {self.first_seq} to {self.last_seq or 'the end'} are lost"
         )
-        return f"{self.file}: bytes {self.pos} to {self.end}: {self.what}{lost}"
+        where = f"bytes {self.pos} to {self.end}: " if self.end else ""
+        return f"{self.file}: {where}{self.what}{lost}"
 
 
 class Checked(msgspec.Struct):

@@ -14,7 +14,7 @@ from hub.errors import Corrupt
 from hub.log import Log, LogOptions, OsFS, Retention, Transaction
 from hub.log.anew import Gone, padded_array
 from hub.log.browse import browse
-from hub.log.frame import pack_frame_header, pack_frame_header_of_crc, unpack_frame_header
+from hub.log.frame import pack_frame_header, unpack_frame_header, with_crc
 from hub.log.identity import journals
 from hub.log.repair import repair_journal
 from hub.log.salvage import repair_fragments
@@ -318,12 +318,11 @@ def test_what_is_whole_of_a_fragment_stays(tmp_path: Path, what: str) -> None:
 
 
 def test_a_header_can_be_given_any_checksum() -> None:
-    for crc in (0, 1, 0xFFFFFFFF, 0x12345678):
-        packed = pack_frame_header_of_crc(2, 3, 4, 5, 6, 7, 8, 9, 10, 11, crc)
-        found = unpack_frame_header(packed, 0)
-        assert found is not None and found.crc == crc and found.seq == 5
     plain, crc = pack_frame_header(2, 3, 4, 5, 6, 7, 8, 9, 10, 11)
-    assert pack_frame_header_of_crc(2, 3, 4, 5, 6, 7, 8, 9, 10, 11, crc) == plain
+    assert with_crc(plain, crc) == plain
+    for wanted in (0, 1, 0xFFFFFFFF, 0x12345678):
+        found = unpack_frame_header(with_crc(plain, wanted), 0)
+        assert found is not None and found == unpack_frame_header(plain, 0)._replace(crc=wanted)  # type: ignore[union-attr]
 
 
 def test_a_checkpoint_can_be_padded_to_any_length() -> None:
