@@ -5,6 +5,10 @@ fence is raised, but it could make the new one wait for ever. So its connection 
 
 Rows travel as text: msgspec writes each as a JSON array, which is a line of CSV once the brackets are
 off, so Python touches no cell. Small batches go through one prepared statement in a pipeline instead.
+
+Measured with ten columns from JSON lines into a temporary table, two cores: 386 000 rows/s as text at 1.1 µs of our
+processor time a row (514 000 when the text is prepared ahead, where the server is the limit), 455 000 by psycopg's
+binary COPY at 2.2 µs with an object a cell, 300 000 by asyncpg, 265 000 where the server expands the JSON.
 """
 
 from __future__ import annotations
