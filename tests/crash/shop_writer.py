@@ -14,7 +14,7 @@ from collections.abc import Callable
 import psycopg
 from psycopg import errors
 
-HUGE_ROWS = 20_000
+HUGE_ROWS = 8_000
 
 SCHEMA = (
     "create table account (id bigint primary key, amount numeric(12,2), note text)",
@@ -51,7 +51,7 @@ class Writer(threading.Thread):
         self._kinds: dict[Callable[[psycopg.Connection], None], int] = {
             self._small: 60,
             self._savepoints: 10,
-            self._huge: 2,
+            self._huge: 1,
             self._prepare: 5,
             self._finish_prepared: 5,
             self._rows_of_nobody: 10,

@@ -16,6 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import groupby, repeat
 from pathlib import Path
 from typing import Any
 
@@ -298,18 +299,21 @@ async def _logged(data: Path) -> Account:
     wanted = {f"shop/public.{name}" for name in COUNTED}
     async with Log.open(data) as log:
         for row in browse(log, wanted.__contains__):
-            table = row.batch.collection.rpartition(".")[2]
-            for index in range(row.batch.count):
-                meta = row.batch.metadata(index)
-                if meta.get(cdc.SNAPSHOT):
-                    continue
-                commit = meta[cdc.COMMIT_LSN]
+            batch = row.batch
+            if cdc.SNAPSHOT in batch.shared:
+                continue
+            table = batch.collection.rpartition(".")[2]
+            commits, xids = (
+                batch.columns.get(name) or repeat(batch.shared[name], batch.count)
+                for name in (cdc.COMMIT_LSN, cdc.TRANSACTION_ID)
+            )
+            for (commit, xid), records in groupby(zip(commits, xids, strict=True)):
                 assert commit >= newest_of_table.get(table, 0), "a transaction after one that committed later"
                 assert places.setdefault(commit, row.piece.seq) == row.piece.seq, (
                     "a transaction in two frames"
                 )
                 newest_of_table[table] = commit
-                by_commit.setdefault(commit, (meta[cdc.TRANSACTION_ID], Counter()))[1][table] += 1
+                by_commit.setdefault(commit, (xid, Counter()))[1][table] += sum(1 for _ in records)
     ordered = sorted(by_commit)
     assert [places[commit] for commit in ordered] == sorted(places.values()), "frames out of order"
     return [(xid, dict(counted)) for xid, counted in (by_commit[commit] for commit in ordered)]
