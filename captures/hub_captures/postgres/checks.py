@@ -157,6 +157,8 @@ async def _tables(capture: PostgresCapture, task: TaskName, query: Connection) -
                 f"tables there are: {', '.join(t.full_name for t in tables[:10]) or 'none'}",
             )
         )
+    if capture.is_managed and publication is None:
+        found += await _may_create(query)
     found += await _may_use(query, chosen, publishes=capture.is_managed)
     looked_at = [finding for table in chosen for finding in _table(capture, name, table)]
     fine = [finding for finding in looked_at if finding.ok]
@@ -174,6 +176,18 @@ async def _tables(capture: PostgresCapture, task: TaskName, query: Connection) -
             if not _has_identity(table)
         ]
     return found
+
+
+async def _may_create(query: Connection) -> list[Finding]:
+    ((may, database, user),) = await rows(
+        query,
+        "asking for rights on the database",
+        "select has_database_privilege(current_database(), 'create'), current_database()::text, current_user::text",
+    )
+    if may:
+        return []
+    cure = f"GRANT CREATE ON DATABASE {quoted(database)} TO {quoted(user)};"
+    return [Finding(False, f"{user} may not make a publication in {database}", cure)]
 
 
 async def _may_use(query: Connection, chosen: Sequence[Table], *, publishes: bool) -> list[Finding]:

@@ -24,6 +24,9 @@ from hub_captures.postgres.server import Member
 from hub_captures.postgres.tables import Tables, Tracked, difference, is_widening, relation_crc
 from hub_captures.postgres.types import PgType
 
+_WAL_STATUS = {"reserved": 0, "extended": 1, "unreserved": 2, "lost": 3}
+"""As a number, which an alarm can be set on: from 2 on the next checkpoint may take WAL that is needed."""
+
 
 class Upkeep:
     """Keeps `tables` in step with the database."""
@@ -195,6 +198,7 @@ class Upkeep:
         out = self._out
         out.gauge("slot_lag_bytes", slot.lag_bytes)
         out.gauge("slot_retained_bytes", slot.retained_bytes)
+        out.gauge("slot_wal_status", _WAL_STATUS.get(slot.wal_status, 0))
         if slot.safe_wal_bytes is not None:
             out.gauge("slot_safe_wal_bytes", slot.safe_wal_bytes)
             if slot.safe_wal_bytes < slot.retained_bytes // 4:

@@ -132,12 +132,13 @@ class ChangeStream:
         self.wake_ups += 1
         consume, get = self._pgconn.consume_input, self._pgconn.get_copy_data
         find, take, most = self._route.get, self._take, self._routed_bytes_max
-        got = 0
+        got, budget = 0, CALLBACK_BYTES_MAX
         is_stopped = has_read = False
         try:
-            while got < CALLBACK_BYTES_MAX:
+            while True:
                 before = got
-                while True:
+                # libpq's buffer is as large as the largest row ever was, and may be full of small ones.
+                while got < budget:
                     size, view = get(1)
                     if size > 0:
                         got += size
@@ -149,7 +150,7 @@ class ChangeStream:
                         break
                     else:
                         raise self._ended()
-                if is_stopped or (has_read and got == before):
+                if is_stopped or got >= budget or (has_read and got == before):
                     break
                 consume()
                 has_read = True
@@ -166,6 +167,8 @@ class ChangeStream:
         if is_stopped:
             self.pause()
         elif got >= CALLBACK_BYTES_MAX:
+            # Not by the socket as well, or this would have two turns in a row.
+            self._listen(False)
             self._timer = self._loop.call_soon(self._ready)
         elif self._naps and got < NAP_BELOW_BYTES:
             self._listen(False)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import msgspec
 import pytest
 
 from hub.errors import FatalError, TransientError
 from hub.record import BACKFILL, SWEEP
 from hub.testing.postgres import PostgresServer
-from hub_captures.postgres import connection, session
+from hub_captures.postgres import connection, session, wire
 from hub_captures.postgres.position import PostgresPosition
 
 pytestmark = pytest.mark.anyio
@@ -460,3 +462,33 @@ async def test_45_after_a_gap_the_server_is_told_nothing_of_the_old_position(sou
         with anyio.fail_after(20):
             while source.rows(query)[0][0] <= first:  # noqa: ASYNC110  the server says nothing of itself
                 await anyio.sleep(0.05)
+
+
+async def test_77_others_get_their_turn_during_a_large_transaction(
+    source: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = await started(source)
+    turns = [0]
+    """Bytes that each callback of the stream has handled, and 0 for a turn of somebody else between them."""
+    after = session.Session._after
+
+    def noting(self: session.Session, got: int) -> None:
+        turns.append(got)
+        after(self, got)
+
+    async def tick() -> None:
+        while True:
+            if turns[-1]:
+                turns.append(0)
+            await anyio.lowlevel.checkpoint()
+
+    monkeypatch.setattr(session.Session, "_after", noting)
+    source.run("insert into t select g, repeat('x', 100) from generate_series(2, 60001) g")
+    async with source.capturing(out), anyio.create_task_group() as group:
+        group.start_soon(tick)
+        await source.caught_up(out)
+        seen = tuple(turns)
+        group.cancel_scope.cancel()
+    assert sum(seen) > 60_000 * 100
+    assert max(seen) < wire.CALLBACK_BYTES_MAX + 1000
+    assert all(0 in pair for pair in itertools.pairwise(seen)), "two callbacks with nobody between them"

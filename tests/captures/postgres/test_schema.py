@@ -6,8 +6,10 @@ from typing import Any
 
 import anyio
 import pytest
+from psycopg.conninfo import make_conninfo
 
 from hub.errors import ConfigError, FatalError
+from hub.options import Secret
 from hub.record import READ, SWEEP
 from hub.schema import CollectionSchema
 from hub.spec import Size
@@ -371,6 +373,24 @@ async def test_check_names_the_cure_of_each_failure(source: Any) -> None:
     assert any("SET LOGGED" in finding.cure for finding in failed)
 
 
+async def test_check_says_which_rights_are_missing(source: Any) -> None:
+    role = f"{source.name}_reader"
+    source.run(f"create role {role} login", "create table t (id int primary key)")
+    try:
+        dsn = make_conninfo(source.dsn, user=role)
+        findings = await source.capture(dsn=Secret(dsn), tables=["public.t"]).check(source.task)
+        cures = [finding.cure for finding in findings if not finding.ok]
+        for cure in (
+            f'ALTER ROLE "{role}" REPLICATION;',
+            f'GRANT SELECT ON "public"."t" TO "{role}";',
+            f'GRANT CREATE ON DATABASE "{source.name}" TO "{role}";',
+            f'ALTER TABLE "public"."t" OWNER TO "{role}";',
+        ):
+            assert any(found.startswith(cure) for found in cures), (cure, cures)
+    finally:
+        source.run(f"drop role {role}")
+
+
 async def test_08_for_all_tables_with_a_table_without_identity_is_named(source: Any) -> None:
     source.run("create table keyless (a int)", "create publication everything for all tables")
     findings = await source.capture(publication="everything", tables=["public.marks"]).check(source.task)
@@ -380,8 +400,6 @@ async def test_08_for_all_tables_with_a_table_without_identity_is_named(source: 
 
 
 async def test_no_error_shows_the_password(source: Any) -> None:
-    from hub.options import Secret
-
     for dsn in ("host=127.0.0.1 port=1 password=sesame", "postgresql://u:sesame@[", "sesame sesame"):
         (finding, *_) = await source.capture(dsn=Secret(dsn)).check(source.task)
         assert not finding.ok
