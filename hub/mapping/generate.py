@@ -105,6 +105,9 @@ class StatementGenerator(QueryGenerator):
         self.mutation = mutation and structured
         self.text = mapping.text
         self.owned: set[tuple[str, ...]] = set()
+        # What is known of `root` here: nothing was assigned yet, or it is an object for certain.
+        self.blank = not self.mutation
+        self.is_object = False
 
     def batch_function(self, mapping: tree.Mapping) -> None:
         """`def run(st)`: maps all records of a batch."""
@@ -289,6 +292,7 @@ class StatementGenerator(QueryGenerator):
         code = self._value(value, scope)
         if not path:
             self._assign_root(code)
+            self.blank, self.is_object = False, isinstance(value, tree.Object)
             return
         if literal_is_deleted(value):
             self._delete(path)
@@ -297,13 +301,15 @@ class StatementGenerator(QueryGenerator):
             self._set(path, code.text)
             return
         name = self.named(code).text
-        owned = set(self.owned)
+        owned, blank, is_object = set(self.owned), self.blank, self.is_object
         with self.block(f"if {name} is DELETE:"):
             self._delete(path)
         self.owned = set(owned)
         with self.block(f"elif {name} is not NOTHING:"):
+            self.blank = blank
             self._set(path, name)
         self.owned &= owned
+        self.blank, self.is_object = False, is_object
 
     def _assign_root(self, code: Code) -> None:
         if code.plain:
@@ -319,10 +325,18 @@ class StatementGenerator(QueryGenerator):
             name = self.temp()
             self.emit(f"{name} = {value}")
             value = name
+        if self.blank and not self.doubling:
+            for segment in reversed(path):
+                value = f"{{{segment!r}: {value}}}"
+            self.emit(f"root = {value}")
+            self.owned = {path[:position] for position in range(len(path))}
+            self.blank, self.is_object = False, True
+            return
+        self.blank = False
         fresh = () not in self.owned
         if fresh and self.mutation:
             self.emit("old = root")
-        tests, steps, container = ["type(root) is dict"], [], "root"
+        tests, steps, container = [] if self.is_object else ["type(root) is dict"], [], "root"
         if fresh:
             steps.append("root = root.copy()")
         for position, segment in enumerate(path[:-1]):
@@ -332,8 +346,13 @@ class StatementGenerator(QueryGenerator):
                 steps.append(f"{inner} = {container}[{segment!r}] = {inner}.copy()")
             container = inner
         steps.append(f"{container}[{path[-1]!r}] = {value}")
-        self.emit(f"if {' and '.join(tests)}: {'; '.join(steps)}")
-        self.emit(f"else: root = assign(root, {path!r}, {value})")
+        if tests:
+            self.emit(f"if {' and '.join(tests)}: {'; '.join(steps)}")
+            if len(path) == 2 and self.is_object and not fresh:
+                self.emit(f"elif {path[0]!r} not in root: root[{path[0]!r}] = {{{path[1]!r}: {value}}}")
+            self.emit(f"else: root = assign(root, {path!r}, {value})")
+        else:
+            self.emit("; ".join(steps))
         if fresh and self.mutation:
             self.uses.add("d")
             self.emit("if this is old: this = root; d = this if type(this) is dict else viewed(this)")
@@ -344,6 +363,7 @@ class StatementGenerator(QueryGenerator):
         self.owned.update(path[:position] for position in range(len(path)))
 
     def _delete(self, path: tuple[str, ...]) -> None:
+        self.blank = False
         if self.mutation:
             self.emit("old = root")
         self.emit(f"root = without(root, {path!r})")
@@ -380,10 +400,13 @@ class StatementGenerator(QueryGenerator):
 
     def _if_block(self, statement: IfBlock, scope: Scope) -> None:
         self._conditional += 1
-        owned, depth = set(self.owned), self.depth
+        self.blank = False
+        owned, depth, is_object = set(self.owned), self.depth, self.is_object
+        stays_object = is_object
         after: list[set[tuple[str, ...]]] = []
         for position, (condition, statements) in enumerate(statement.branches, 1):
             self.owned = set(owned)
+            self.is_object = is_object
             if condition is None:
                 self._statements(statements, scope)
             else:
@@ -397,6 +420,7 @@ class StatementGenerator(QueryGenerator):
                 self.emit("else:")
                 self.depth += 1
             after.append(self.owned)
+            stays_object = stays_object and self.is_object
         if statement.branches[-1][0] is not None:
             self.emit("pass")
             after.append(set(owned))
@@ -404,6 +428,7 @@ class StatementGenerator(QueryGenerator):
             self.emit("pass")
         self.depth = depth
         self.owned = set.intersection(*after)
+        self.is_object = stays_object
         self._conditional -= 1
 
     def _statements(self, statements: tuple[Statement, ...], scope: Scope) -> None:

@@ -169,17 +169,22 @@ def metadata_of(metas: Sequence[Mapping[str, Value]]) -> tuple[dict[str, Value],
     for name in dict.fromkeys(name for meta in metas for name in meta):
         if name == "operation":
             continue
-        values = [settled(meta.get(name)) for meta in metas]
-        if all(value == values[0] and type(value) is type(values[0]) for value in values):
+        values = [meta.get(name) for meta in metas]
+        if not set(map(type, values)) <= _SETTLED:
+            values = list(map(settled, values))
+        if values.count(values[0]) == len(values) and len(set(map(type, values))) == 1:
             shared[name] = values[0]
         else:
             columns[name] = values
     return shared, columns
 
 
+_SETTLED: Final = frozenset([type(None), str, int, float, bool])
+
+
 def settled(value: Value) -> Any:
     """A metadata value as JSON has it."""
-    if value is None or type(value) in (str, int, float, bool):
+    if type(value) in _SETTLED:
         return value
     try:
         return decode(encode_lines([value]))

@@ -184,6 +184,7 @@ class Records(State):
         self.docs = docs
         self.count = batch.count
         self._lines: list[bytes] | None = None
+        self._shared: dict[str, Value] | None = None
 
     def column(self, name: str) -> Sequence[Any]:
         batch = self.batch
@@ -198,7 +199,12 @@ class Records(State):
         return [shared if value is None else _value(value) for value in values]
 
     def metadata(self, index: int) -> dict[str, Value]:
-        found = {name: _value(value) for name, value in self.batch.metadata(index).items()}
+        if self._shared is None:
+            self._shared = {name: _value(value) for name, value in self.batch.shared.items()}
+        found = self._shared.copy()
+        for name, values in self.batch.columns.items():
+            if (value := values[index]) is not None:
+                found[name] = _value(value)
         found["operation"] = OPERATIONS.get(self.batch.op(index))
         return found
 

@@ -317,8 +317,8 @@ _INDICATORS: Final = frozenset(",[]{}#&*!|>'\"%@`")
 def _string(value: str, indent: int) -> str:
     if not value:
         return '""'
-    # The engine writes a block for a text that begins with a line break, and loses the line break.
-    if _UNSAFE.search(value) or " \n" in value or value.startswith("\n"):
+    # The engine writes a block for a text whose first line is blank or begins with one, and not every reader takes it.
+    if _UNSAFE.search(value) or " \n" in value or ("\n" in value and value[0] in " \t\n"):
         return _double(value)
     if "\n" in value:
         return _literal(value, indent)
@@ -332,6 +332,7 @@ def _string(value: str, indent: int) -> str:
 def _reads_otherwise(value: str) -> bool:
     return (
         value in _NULLS
+        or value == "<<"
         or value in _BOOLS
         or value in _OLD_BOOLS
         or any(pattern.fullmatch(value) for pattern in (_INT, _FLOAT, _SPECIAL, _TIME, _SIXTIES))
@@ -373,10 +374,9 @@ def _double(value: str) -> str:
 
 
 def _literal(value: str, indent: int) -> str:
-    hint = str(_INDENT) if value[0] == " " else ""
     body = value.rstrip("\n")
     trailing = len(value) - len(body)
     chomp = "-" if not trailing else "" if trailing == 1 and body else "+"
     margin = " " * (_INDENT * ((max(indent, 0) + _INDENT) // _INDENT))
     lines = body.split("\n") + [""] * max(trailing - 1, 0)
-    return f"|{hint}{chomp}\n" + "\n".join(margin + line if line else "" for line in lines)
+    return f"|{chomp}\n" + "\n".join(margin + line if line else "" for line in lines)
