@@ -9,6 +9,7 @@ one seed, so that a failure can be run again.
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -152,13 +153,16 @@ def batch_of(changes: Sequence[Change]) -> Batch:
     )
 
 
-def history(seed: int, *, extremes: bool, backfills: bool = True, transactions: int = 12) -> History:
-    """A random history."""
-    return _Maker(random.Random(seed), extremes, backfills).make(transactions)
+def history(
+    seed: int, *, extremes: bool, backfills: bool = True, transactions: int = 12, schema_changes: int = 0
+) -> History:
+    """A random history. With `schema_changes` the table begins small and its schema changes so many times."""
+    maker = _Maker(random.Random(seed), extremes, backfills, small=schema_changes > 0)
+    return maker.make(transactions, schema_changes)
 
 
 class _Maker:
-    def __init__(self, chance: random.Random, extremes: bool, backfills: bool) -> None:
+    def __init__(self, chance: random.Random, extremes: bool, backfills: bool, *, small: bool) -> None:
         self._chance = chance
         self._backfills = backfills
         self._unread: list[tuple[Any, ...]] | None = None
@@ -175,16 +179,21 @@ class _Maker:
         self._final: dict[str, ColumnType] = {}
         self._ts_ms = START_MS
         self._dropped: set[str] = set()
-        for name in chance.sample(list(COLUMNS), chance.randint(1, len(COLUMNS))):
+        for name in chance.sample(list(COLUMNS), 3 if small else chance.randint(1, len(COLUMNS))):
             self._add(name)
 
-    def make(self, count: int) -> History:
+    def make(self, count: int, schema_changes: int) -> History:
         transactions: list[list[Change | CollectionSchema]] = [[self._schema()]]
-        for _ in range(count):
+        for number in range(count):
             self._ts_ms += self._chance.randint(1, 5000)
             changes: list[Change | CollectionSchema] = []
-            for _ in range(self._chance.choice((1, 1, 2, 5, 30))):
-                if self._chance.random() < 0.05 and self._evolve():
+            due = schema_changes * (number + 1) // count - schema_changes * number // count
+            for turn in range(max(due, self._chance.choice((1, 1, 2, 5, 30)))):
+                if turn < due:
+                    while not self._evolve():
+                        pass
+                    changes.append(self._schema())
+                elif self._chance.random() < 0.05 and self._evolve():
                     changes.append(self._schema())
                 changes += self._change()
             transactions.append(changes)
@@ -202,7 +211,10 @@ class _Maker:
         self._values[name] = [*values, None, *(EXTREMES.get(name, ()) if self._extremes else ())]
 
     def _evolve(self) -> bool:
-        unused = [name for name in COLUMNS if name not in self._types and name not in self._dropped]
+        # Where a database does not tell the case of names, another spelling is the column of before.
+        unused = [
+            name for name in COLUMNS if name not in self._types and name.casefold() not in self._dropped
+        ]
         growing = [n for n in GROWTH if n in self._types and self._grown.get(n, 0) < len(GROWTH[n])]
         dropped = [n for n in self._types if n not in self._key]
         choice = self._chance.random()
@@ -214,10 +226,14 @@ class _Maker:
             self._grown[name] = self._grown.get(name, 0) + 1
             self._types[name] = column
             self._values[name] = [*values, None]
+            if column.kind == "string":
+                for row in self._live.values():
+                    if name in row:
+                        row[name] = as_text(row[name])
         elif len(dropped) > 1:
             name = self._chance.choice(dropped)
             del self._types[name], self._values[name]
-            self._dropped.add(name)
+            self._dropped.add(name.casefold())
             for row in self._live.values():
                 row.pop(name, None)
         else:
@@ -300,6 +316,15 @@ def _held(known: ColumnType, wanted: ColumnType) -> ColumnType:
     return widen(known.null(), wanted.null())
 
 
+def as_text(value: Any) -> Any:
+    """What a value is once its column is text: its JSON form."""
+    return value if value is None or isinstance(value, str) else json.dumps(value)
+
+
+def _is_same(held: Any, read: Any) -> bool:
+    return bool(held == read) or (isinstance(read, str) and as_text(held) == read)
+
+
 @dataclass(slots=True)
 class Model:
     """What a table must hold, record by record."""
@@ -370,7 +395,7 @@ class Model:
     def _take_version(self, change: Change) -> None:
         if change.op == READ and self.seen is not None:
             held = self.rows.get(self._key_of(change), {})
-            if held and all(held.get(name) == value for name, value in change.document.items()):
+            if held and all(_is_same(held.get(name), value) for name, value in change.document.items()):
                 return
         keys = [self._key_of(change)] if change.op != TRUNCATE else list(self.rows)
         for key in keys:

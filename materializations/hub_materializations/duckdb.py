@@ -36,7 +36,7 @@ from hub.spec import Duration, Spec
 
 from .sql import statements
 from .sql.binding import SqlBinding
-from .sql.dialect import ExistingColumn, ExistingTable, TableName
+from .sql.dialect import Dependent, ExistingColumn, ExistingTable, TableName
 from .sql.driver import Refused
 from .sql.duckdb_types import DIALECT, sql_type
 from .sql.layout import Layout
@@ -168,6 +168,24 @@ class _Driver:
         if not columns:
             return None
         return ExistingTable(tuple(ExistingColumn(*column) for column in columns))
+
+    def dependents(self, table: TableName, columns: Sequence[str]) -> list[Dependent]:
+        """None: views go by name, and an index can only be dropped in a transaction of its own."""
+        found = self.fetch(
+            "SELECT index_name, sql, expressions FROM duckdb_indexes() WHERE database_name = current_database() "
+            "AND schema_name = ? AND table_name = ?",
+            [table.schema, table.table],
+        )
+        for name, text, expressions in found:
+            for column in columns:
+                if column in expressions:
+                    index = f"{DIALECT.quoted(table.schema or 'main')}.{DIALECT.quoted(name)}"
+                    raise FatalError(
+                        f"{self._path}: the type of column {column} of {table} has to change, and DuckDB refuses "
+                        f"that while an index depends on it. Stop the hub, run `DROP INDEX {index}`, start it, and "
+                        f"make the index again when the hub is stopped: {text}"
+                    )
+        return []
 
     def spellings(self, table: TableName) -> list[str]:
         found = self.fetch(

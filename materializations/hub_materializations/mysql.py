@@ -36,7 +36,7 @@ from hub.spec import Duration, Secret
 
 from .sql import statements
 from .sql.binding import SqlBinding
-from .sql.dialect import Dialect, ExistingColumn, ExistingTable, TableName
+from .sql.dialect import Dependent, Dialect, ExistingColumn, ExistingTable, TableName
 from .sql.driver import Refused
 from .sql.layout import Layout
 from .sql.mysql_load import FORMAT, NAME, LoadingConnection, load_text
@@ -248,6 +248,10 @@ class _Driver:
             place,
         )
         return ExistingTable(columns, tuple(tuple(names.split("\0")) for (names,) in uniques))
+
+    def dependents(self, table: TableName, columns: Sequence[str]) -> list[Dependent]:
+        """None: views of MySQL go by name."""
+        return []
 
     def _json_columns(self, place: tuple[str | None, str]) -> set[str]:
         """In MariaDB, a JSON column is text with the check ``json_valid(`name`)``."""

@@ -37,11 +37,12 @@ from hub.spec import Duration, Secret
 from .sql import statements
 from .sql.binding import SqlBinding
 from .sql.csv_text import csv_text
-from .sql.dialect import Dialect, ExistingColumn, ExistingTable, TableName
+from .sql.dialect import Dependent, Dialect, ExistingColumn, ExistingTable, TableName
 from .sql.driver import Refused
 from .sql.layout import Layout
 from .sql.plan import plan
 from .sql.postgres_types import dialect_of
+from .sql.postgres_views import dependents
 from .sql.reduce import Load
 from .sql.sink import SqlSink
 
@@ -234,6 +235,9 @@ class _Driver:
         return ExistingTable(
             tuple(ExistingColumn(*column) for column in columns), tuple(tuple(names) for (names,) in uniques)
         )
+
+    def dependents(self, table: TableName, columns: Sequence[str]) -> list[Dependent]:
+        return dependents(self.fetch, table, columns)
 
     def spellings(self, table: TableName) -> list[str]:
         return []

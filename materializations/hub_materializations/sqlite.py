@@ -48,7 +48,15 @@ from hub.spec import Duration
 
 from .sql import statements
 from .sql.binding import SqlBinding
-from .sql.dialect import ALTER_BY_COPY, Converter, Dialect, ExistingColumn, ExistingTable, TableName
+from .sql.dialect import (
+    ALTER_BY_COPY,
+    Converter,
+    Dependent,
+    Dialect,
+    ExistingColumn,
+    ExistingTable,
+    TableName,
+)
 from .sql.driver import Refused
 from .sql.layout import Layout
 from .sql.names import NameRule
@@ -278,6 +286,22 @@ class _Driver:
         return ExistingTable(
             tuple(ExistingColumn(*row[:2], *map(bool, row[2:5])) for row in columns), tuple(uniques)
         )
+
+    def dependents(self, table: TableName, columns: Sequence[str]) -> list[Dependent]:
+        """The table's indexes on these columns, and all views and triggers, which SQLite checks when a column goes."""
+        found = []
+        for kind, name, on, text in self.fetch(
+            "SELECT type, name, tbl_name, sql FROM sqlite_master WHERE type IN ('index', 'view', 'trigger') "
+            "AND sql IS NOT NULL ORDER BY type = 'trigger', rowid"
+        ):
+            told = text.casefold()
+            if kind == "index" and (
+                on.casefold() != table.table.casefold()
+                or not any(column.casefold() in told for column in columns)
+            ):
+                continue
+            found.append(Dependent(f"DROP {kind.upper()} {DIALECT.quoted(name)}", (text,)))
+        return found
 
     def spellings(self, table: TableName) -> list[str]:
         found = self.fetch("SELECT name FROM sqlite_master WHERE name = ? COLLATE NOCASE", [table.table])

@@ -25,6 +25,12 @@ ALTER_BY_COPY = (
 )
 """Where a type cannot be changed in place. Everything else of the table stays as it is."""
 
+ALTER_BY_COPY_AT_ONCE = (
+    *ALTER_BY_COPY[:2],
+    "ALTER TABLE {table} DROP COLUMN {column}, RENAME COLUMN {spare} TO {column}",
+)
+"""The same where each statement commits: a table is never without the column."""
+
 Upsert = Literal["merge", "on_conflict", "on_duplicate_key"]
 
 
@@ -132,6 +138,13 @@ class ExistingColumn(NamedTuple):
     nullable: bool = True
     has_default: bool = False
     generated: bool = False
+
+
+class Dependent(NamedTuple):
+    """Something of the user's that has to make way while the type of a column changes, and how it is made again."""
+
+    drop: str
+    make: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from .dialect import Dialect, ExistingTable, TableName
+from .dialect import Dependent, Dialect, ExistingTable, TableName
 from .layout import Layout
 from .reduce import Load
 from .statements import Mark
@@ -39,6 +39,11 @@ class Driver(Protocol):
 
     def existing(self, table: TableName) -> ExistingTable | None:
         """The table as the catalog of the database has it, seen from the open transaction."""
+        ...
+
+    def dependents(self, table: TableName, columns: Sequence[str]) -> list[Dependent]:
+        """What has to make way while the types of these columns change, each before what stands on it. FatalError
+        when it would not be there again after a crash."""
         ...
 
     def spellings(self, table: TableName) -> list[str]:

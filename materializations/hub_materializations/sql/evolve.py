@@ -7,13 +7,22 @@ Pure; the driver reads the catalog and runs the statements.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 from hub.schema import ColumnType, widen
 from hub.schema.types import FLOAT64, STRING
 
 from .binding import Clash, Evolution
-from .dialect import ALTER_BY_COPY, Dialect, ExistingColumn, ExistingTable, TableName
+from .dialect import (
+    ALTER_BY_COPY,
+    ALTER_BY_COPY_AT_ONCE,
+    Dependent,
+    Dialect,
+    ExistingColumn,
+    ExistingTable,
+    TableName,
+)
 from .layout import Layout, LayoutColumn
 from .names import fitted, hashed
 
@@ -29,6 +38,13 @@ class Changes:
     layout: Layout
     statements: list[str] = field(default_factory=list)
     misfits: list[str] = field(default_factory=list)
+    altered: list[str] = field(default_factory=list)
+    """The columns whose type the statements change."""
+
+    def around(self, dependents: Sequence[Dependent]) -> None:
+        """Have these make way first, and stand there again at the end."""
+        self.statements[:0] = [dependent.drop for dependent in reversed(dependents)]
+        self.statements.extend(text for dependent in dependents for text in dependent.make)
 
 
 def changes(
@@ -48,7 +64,7 @@ def changes(
         _fit_column(column, existing, layout, dialect, evolution, clash, found) for column in layout.columns
     ]
     columns = tuple(column for column in kept if column is not None)
-    return Changes(Layout(layout.table, columns, layout.mode, layout.soft), found.statements, found.misfits)
+    return replace(found, layout=Layout(layout.table, columns, layout.mode, layout.soft))
 
 
 def _create(layout: Layout, dialect: Dialect) -> str:
@@ -162,6 +178,7 @@ def _fit_column(
     key_is_other = column.in_key and dialect.key_type(wide) != dialect.sql_type(wide)
     if not key_is_other and (altered := _alter(there, held, wide, existing, table, dialect)):
         found.statements.extend(altered)
+        found.altered.append(there.name)
         return column._replace(type=dialect.column_type(dialect.sql_type(wide)) or wide)
     return _clashed(column, there, held, wide, existing, layout, dialect, clash, found)
 
@@ -207,7 +224,7 @@ def _alter(
     name = dialect.quoted(there.name)
     spare = hashed(there.name, dialect.names, f"spare {there.name}")
     templates = dialect.alter(held, wide)
-    if templates == ALTER_BY_COPY and existing.column(spare) is not None:
+    if templates in (ALTER_BY_COPY, ALTER_BY_COPY_AT_ONCE) and existing.column(spare) is not None:
         # An earlier try was cut short after its first statement, where each commits on its own.
         templates = templates[1:]
     value = dialect.converted(name, held, wide)

@@ -24,7 +24,7 @@ from hub.schema.types import (
     UINT64,
 )
 
-from .dialect import ALTER_BY_COPY, Converter, Dialect
+from .dialect import ALTER_BY_COPY_AT_ONCE, Converter, Dialect
 from .names import NameRule
 
 _INTEGERS = {16: "smallint", 32: "int", 53: "bigint", 64: "bigint"}
@@ -112,7 +112,7 @@ def _accepts(text: str, wanted: ColumnType) -> bool:
 def _alter(held: ColumnType, wide: ColumnType) -> tuple[str, ...]:
     if held.kind == wide.kind or (held.kind, wide.kind) in (("integer", "decimal"), ("integer", "string")):
         return ("ALTER TABLE {table} MODIFY COLUMN {column} {type}",)
-    return ALTER_BY_COPY
+    return ALTER_BY_COPY_AT_ONCE
 
 
 def _converted(column: str, held: ColumnType, wide: ColumnType) -> str:

@@ -406,6 +406,8 @@ def planned(driver: Driver, table: TableName, schema: CollectionSchema, options:
     existing = driver.existing(table)
     layout = layout_of(table, schema, options, driver.dialect, existing)
     found = changes(layout, existing, driver.dialect, evolution=options.evolution, clash=options.clash)
+    if found.altered and not found.misfits:
+        found.around(driver.dependents(table, found.altered))
     found.statements[:0] = missing_schema(driver, table.schema) if existing is None else []
     return found
 

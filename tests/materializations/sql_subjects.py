@@ -1,23 +1,21 @@
-"""The SQL materializations through the conformance kit, against real databases."""
+"""The SQL databases as subjects of the conformance kit, each with a way to look into it that is not the sink's."""
 
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 import sqlite3
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import duckdb
-import pytest
 
 from hub.schema import ColumnType
 from hub.spec import Duration, Secret
-from hub.testing.mariadb import MariaDBMissing, MariaDBServer
-from hub.testing.materialization import check_materialization
+from hub.testing.histories import history
+from hub.testing.mariadb import MariaDBServer
+from hub.testing.materialization import Plan, Subject, compare, run_history
 from hub.testing.postgres import PostgresServer
 from hub.testing.values import Exact
 from hub_materializations.duckdb import DuckDBMaterialization
@@ -26,7 +24,18 @@ from hub_materializations.postgres import PostgresMaterialization
 from hub_materializations.sql.names import NameRule, assigned
 from hub_materializations.sqlite import SQLiteMaterialization
 
-SEEDS = range(int(os.environ.get("HUB_HISTORIES", "40")))
+HISTORIES = int(os.environ.get("HUB_HISTORIES", "200"))
+RUNS = [range(start, min(start + 50, HISTORIES)) for start in range(0, HISTORIES, 50)]
+"""The seeds of the histories that each database is put through, in runs that a timeout suits."""
+
+
+async def check_changing_schema(subject: Subject, seed: int) -> None:
+    """A schema that changes fifty times under load, with sinks that are dropped, cut short and replaced."""
+    modes: tuple[dict[str, str], ...] = ({}, {"deletes": "soft"}, {"mode": "history"}, {"mode": "append"})
+    told = history(seed, extremes=subject.holds_extremes, transactions=25, schema_changes=50)
+    plan = Plan(seed, modes[seed % len(modes)])
+    await run_history(subject, told, plan)
+    compare(subject, told, plan)
 
 
 def quoted(name: str) -> str:
@@ -142,74 +151,3 @@ def marked(value: Any, column: ColumnType) -> Any:
     if column.kind in ("json", "object"):
         return Exact(value)
     return value if isinstance(value, (bytes, bool)) else str(value)
-
-
-@pytest.fixture(scope="module")
-def mariadb_server() -> Iterator[MariaDBServer]:
-    try:
-        server = MariaDBServer()
-    except MariaDBMissing as error:
-        pytest.skip(str(error))
-    with server:
-        yield server
-
-
-@pytest.fixture
-def files() -> Iterator[Callable[[], Path]]:
-    """New paths, in memory where there is such a place: the kit's accidents are not power cuts."""
-    numbers = itertools.count()
-    memory = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
-        yield lambda: Path(folder) / f"{next(numbers)}.db"
-
-
-@pytest.mark.anyio
-@pytest.mark.timeout(600)
-async def test_duckdb_equals_the_model_after_any_history(files: Callable[[], Path]) -> None:
-    await check_materialization(lambda: DuckDBSubject(files()), seeds=SEEDS)
-
-
-@pytest.mark.anyio
-@pytest.mark.timeout(600)
-async def test_sqlite_equals_the_model_after_any_history(files: Callable[[], Path]) -> None:
-    await check_materialization(lambda: SQLiteSubject(files()), seeds=SEEDS)
-
-
-@pytest.mark.anyio
-@pytest.mark.timeout(600)
-async def test_postgres_equals_the_model_after_any_history(postgres_server: PostgresServer) -> None:
-    numbers = itertools.count()
-    await check_materialization(lambda: PostgresSubject(postgres_server, f"kit_{next(numbers)}"), seeds=SEEDS)
-
-
-@pytest.mark.anyio
-@pytest.mark.timeout(600)
-async def test_mysql_equals_the_model_after_any_history(mariadb_server: MariaDBServer) -> None:
-    numbers = itertools.count()
-    await check_materialization(lambda: MySQLSubject(mariadb_server, f"kit_{next(numbers)}"), seeds=SEEDS)
-
-
-@pytest.mark.anyio
-@pytest.mark.timeout(600)
-async def test_postgres_in_bulk_equals_the_model_after_any_history(
-    postgres_server: PostgresServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Every load by COPY, straight into the table where rows should be new, else through a temporary one."""
-    monkeypatch.setattr("hub_materializations.postgres.ROWS_SMALL", 0)
-    monkeypatch.setattr("hub_materializations.postgres.DIRECT_OFF", 0)
-    numbers = itertools.count()
-    await check_materialization(
-        lambda: PostgresSubject(postgres_server, f"bulk_{next(numbers)}"), seeds=SEEDS
-    )
-
-
-@pytest.mark.anyio
-@pytest.mark.timeout(600)
-async def test_mysql_in_bulk_equals_the_model_after_any_history(
-    mariadb_server: MariaDBServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Every load by LOAD DATA LOCAL, straight into the table where rows should be new, else through a temporary one."""
-    monkeypatch.setattr("hub_materializations.mysql.ROWS_SMALL", 0)
-    monkeypatch.setattr("hub_materializations.mysql.DIRECT_OFF", 0)
-    numbers = itertools.count()
-    await check_materialization(lambda: MySQLSubject(mariadb_server, f"bulk_{next(numbers)}"), seeds=SEEDS)

@@ -1,0 +1,38 @@
+"""The DuckDB materialization through the conformance kit."""
+
+from __future__ import annotations
+
+import itertools
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from hub.testing.materialization import check_materialization
+from tests.materializations.sql_subjects import RUNS, DuckDBSubject, check_changing_schema
+
+
+@pytest.fixture
+def files() -> Iterator[Callable[[], Path]]:
+    """New paths, in memory where there is such a place: the kit's accidents are not power cuts."""
+    numbers = itertools.count()
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
+        yield lambda: Path(folder) / f"{next(numbers)}.db"
+
+
+@pytest.mark.anyio
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("seeds", RUNS, ids=str)
+async def test_duckdb_equals_the_model_after_any_history(files: Callable[[], Path], seeds: range) -> None:
+    await check_materialization(lambda: DuckDBSubject(files()), seeds=seeds)
+
+
+@pytest.mark.anyio
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("seed", range(4))
+async def test_duckdb_needs_no_stop_while_the_schema_changes_fifty_times(
+    files: Callable[[], Path], seed: int
+) -> None:
+    await check_changing_schema(DuckDBSubject(files()), seed)

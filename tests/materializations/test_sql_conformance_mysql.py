@@ -1,0 +1,39 @@
+"""The MySQL materialization through the conformance kit, against MariaDB."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+import pytest
+
+from hub.testing.mariadb import MariaDBMissing, MariaDBServer
+from hub.testing.materialization import check_materialization
+from tests.materializations.sql_subjects import RUNS, MySQLSubject, check_changing_schema
+
+
+@pytest.fixture(scope="module")
+def mariadb_server() -> Iterator[MariaDBServer]:
+    try:
+        server = MariaDBServer()
+    except MariaDBMissing as error:
+        pytest.skip(str(error))
+    with server:
+        yield server
+
+
+@pytest.mark.anyio
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("seeds", RUNS, ids=str)
+async def test_mysql_equals_the_model_after_any_history(mariadb_server: MariaDBServer, seeds: range) -> None:
+    numbers = itertools.count(seeds.start)
+    await check_materialization(lambda: MySQLSubject(mariadb_server, f"kit_{next(numbers)}"), seeds=seeds)
+
+
+@pytest.mark.anyio
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("seed", range(4))
+async def test_mysql_needs_no_stop_while_the_schema_changes_fifty_times(
+    mariadb_server: MariaDBServer, seed: int
+) -> None:
+    await check_changing_schema(MySQLSubject(mariadb_server, f"changing_{seed}"), seed)

@@ -1,0 +1,178 @@
+"""What stands on a column survives that its type changes, and so do its values when that is cut short."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import psycopg
+import pytest
+
+from hub.errors import FatalError, TransientError
+from hub.materialization import Binding, Materialization
+from hub.record import Batch, Cursor, Place, TaskName
+from hub.schema import ColumnType, describe
+from hub.schema.types import BOOLEAN, INT32, INT64, JSON, STRING
+from hub.spec import Secret
+from hub.testing.mariadb import MariaDBMissing, MariaDBServer
+from hub.testing.postgres import PostgresServer, temporary_database
+from hub_materializations.duckdb import DuckDBMaterialization
+from hub_materializations.mysql import MySQLMaterialization
+from hub_materializations.postgres import PostgresMaterialization
+from hub_materializations.sql.binding import SqlBinding
+from hub_materializations.sql.sink import SqlSink
+from hub_materializations.sqlite import SQLiteMaterialization
+
+BINDING = Binding("c/public.t", "t", SqlBinding(source="c/public.t"))
+
+
+async def written(materialization: Materialization, kind: ColumnType, value: Any, seq: int) -> None:
+    """One more row of the table, whose field `n` is of this kind now."""
+    async with materialization.open(TaskName("evolution")) as sink:
+        await sink.restore()
+        await sink.describe(BINDING, describe("c/public.t", {"id": INT64.null(False), "n": kind}, ("id",)))
+        await sink.write(BINDING, Batch.of_docs("c/public.t", [{"id": seq, "n": value}]))
+        await sink.commit(Cursor({"j": Place(1, seq)}))
+
+
+@pytest.mark.anyio
+async def test_views_make_way_and_come_back_with_all_that_is_theirs(postgres_server: PostgresServer) -> None:
+    with (
+        temporary_database(postgres_server, "evolution") as dsn,
+        psycopg.connect(dsn, autocommit=True) as connection,
+    ):
+        spec = PostgresMaterialization(dsn=Secret(dsn))
+        await written(spec, INT32, 1, 1)
+        for text in (
+            "CREATE INDEX by_n ON t (n)",
+            "CREATE VIEW simple WITH (security_barrier) AS SELECT id, n FROM t WHERE n IS NOT NULL",
+            "COMMENT ON VIEW simple IS 'it''s theirs'",
+            "COMMENT ON COLUMN simple.n IS 'a number'",
+            'CREATE VIEW "on \'it" AS SELECT s.n, t.id FROM simple s JOIN t USING (id)',
+            "CREATE MATERIALIZED VIEW kept AS SELECT n, count(*) AS c FROM simple GROUP BY n",
+            "CREATE UNIQUE INDEX of_kept ON kept (n)",
+            "CREATE VIEW beside AS SELECT id FROM t",
+            "DROP ROLE IF EXISTS analyst",
+            "CREATE ROLE analyst",
+            "GRANT SELECT ON simple TO analyst WITH GRANT OPTION",
+            'GRANT SELECT (n) ON "on \'it" TO analyst',
+            "GRANT SELECT ON t TO analyst",
+        ):
+            connection.execute(text.encode())
+
+        def theirs() -> list[Any]:
+            return connection.execute(
+                "SELECT relname::text, relkind, relacl::text, reloptions, obj_description(oid), "
+                "(SELECT array_agg(attacl::text) FROM pg_attribute WHERE attrelid = c.oid AND attacl IS NOT NULL), "
+                "(SELECT array_agg(col_description(c.oid, attnum) ORDER BY attnum) FROM pg_attribute "
+                " WHERE attrelid = c.oid AND attnum > 0) "
+                "FROM pg_class c WHERE relnamespace = 'public'::regnamespace ORDER BY relname"
+            ).fetchall()
+
+        before = theirs()
+        oid = connection.execute("SELECT 'beside'::regclass::oid").fetchone()
+        await written(spec, INT64, 1 << 40, 2)
+        assert theirs() == before
+        assert connection.execute('SELECT n, id FROM "on \'it" ORDER BY id').fetchall() == [
+            (1, 1),
+            (1 << 40, 2),
+        ]
+        assert connection.execute("SELECT * FROM kept").fetchall() == [(1, 1)]
+        assert connection.execute("SELECT 'beside'::regclass::oid").fetchone() == oid
+        connection.execute("DROP OWNED BY analyst CASCADE")
+        connection.execute("DROP ROLE analyst")
+
+
+@pytest.mark.anyio
+async def test_sqlite_makes_indexes_views_and_triggers_again(tmp_path: Path) -> None:
+    path = tmp_path / "w.db"
+    spec = SQLiteMaterialization(path=str(path))
+    await written(spec, INT32, 1, 1)
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        for text in (
+            "CREATE INDEX by_n ON t (n)",
+            "CREATE VIEW v AS SELECT n FROM t",
+            "CREATE VIEW w AS SELECT n FROM v",
+            "CREATE TABLE told (n)",
+            "CREATE TRIGGER g AFTER INSERT ON t BEGIN INSERT INTO told VALUES (new.n); END",
+            "CREATE TRIGGER h INSTEAD OF INSERT ON v BEGIN SELECT new.n; END",
+        ):
+            connection.execute(text)
+        names = "SELECT name FROM sqlite_master WHERE name NOT LIKE 'sqlite%' ORDER BY name"
+        before = connection.execute(names).fetchall()
+    await written(spec, STRING, "two", 2)
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        assert connection.execute(names).fetchall() == before
+        assert sorted(connection.execute("SELECT n FROM w")) == [('"two"',), ("1",)]
+        assert connection.execute("SELECT n FROM told").fetchall() == [('"two"',)]
+
+
+@pytest.mark.anyio
+async def test_duckdb_names_the_index_that_stands_in_the_way(tmp_path: Path) -> None:
+    path = tmp_path / "w.duckdb"
+    spec = DuckDBMaterialization(path=str(path))
+    await written(spec, INT32, 1, 1)
+    with contextlib.closing(duckdb.connect(str(path))) as connection:
+        connection.execute("CREATE INDEX by_n ON t (n)")
+        connection.execute("CREATE VIEW v AS SELECT n FROM t")
+    with pytest.raises(FatalError, match=r'DROP INDEX "main"\."by_n"'):
+        await written(spec, INT64, 1 << 40, 2)
+    with contextlib.closing(duckdb.connect(str(path))) as connection:
+        connection.execute("DROP INDEX by_n")
+    await written(spec, INT64, 1 << 40, 2)
+    with contextlib.closing(duckdb.connect(str(path))) as connection:
+        connection.execute("CREATE INDEX by_n ON t (n)")
+        assert connection.execute("FROM v").fetchall() == [(1,), (1 << 40,)]
+
+
+@pytest.fixture(scope="module")
+def mariadb_server() -> Iterator[MariaDBServer]:
+    try:
+        server = MariaDBServer()
+    except MariaDBMissing as error:
+        pytest.skip(str(error))
+    with server:
+        yield server
+
+
+@pytest.mark.anyio
+async def test_mysql_keeps_the_values_when_a_change_of_type_is_cut_short_anywhere(
+    mariadb_server: MariaDBServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = mariadb_server
+    for cut in range(4):
+        name = f"cut_{cut}"
+        with contextlib.closing(server.connect()) as connection, connection.cursor() as cursor:
+            cursor.execute(f"CREATE DATABASE {name}")
+            spec = MySQLMaterialization(
+                port=server.port, user=server.user, password=Secret(server.password), database=name
+            )
+            await written(spec, BOOLEAN, True, 1)
+            cursor.execute(f"CREATE VIEW {name}.v AS SELECT n FROM {name}.t")
+            done = itertools.count()
+            run_all = SqlSink._run_all
+
+            def cut_short(self: SqlSink, texts: Any, cut: int = cut, done: Any = done) -> None:
+                for text in texts:
+                    if "ALTER" in text or "UPDATE" in text:
+                        if next(done) == cut:
+                            raise TransientError("the connection is gone")
+                        run_all(self, [text])  # noqa: B023  the same in every turn
+
+            with monkeypatch.context() as patched, contextlib.suppress(TransientError):
+                patched.setattr(SqlSink, "_run_all", cut_short)
+                await written(spec, JSON, {"now": "an object"}, 2)
+            cursor.execute(f"SELECT count(*) FROM {name}.v")
+            await written(spec, JSON, {"now": "an object"}, 2)
+            cursor.execute(f"SELECT n FROM {name}.v ORDER BY n")
+            assert sorted(text for (text,) in cursor.fetchall()) == ["true", '{"now":"an object"}']
+            cursor.execute(
+                "SELECT column_name FROM information_schema.columns WHERE table_schema = %s AND table_name = 't'",
+                (name,),
+            )
+            assert sorted(column for (column,) in cursor.fetchall()) == ["id", "n"]
