@@ -11,6 +11,7 @@ import pytest
 
 from hub.testing.materialization import check_materialization
 from tests.materializations.sql_subjects import RUNS, DuckDBSubject, check_changing_schema
+from tests.materializations.sql_values import check_round_trip
 
 
 @pytest.fixture
@@ -36,3 +37,9 @@ async def test_duckdb_needs_no_stop_while_the_schema_changes_fifty_times(
     files: Callable[[], Path], seed: int
 ) -> None:
     await check_changing_schema(DuckDBSubject(files()), seed)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("seed", range(3))
+async def test_duckdb_gives_back_what_it_was_given(files: Callable[[], Path], seed: int) -> None:
+    await check_round_trip(DuckDBSubject(files()), seed)

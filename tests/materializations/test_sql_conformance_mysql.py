@@ -10,6 +10,7 @@ import pytest
 from hub.testing.mariadb import MariaDBMissing, MariaDBServer
 from hub.testing.materialization import check_materialization
 from tests.materializations.sql_subjects import RUNS, MySQLSubject, check_changing_schema
+from tests.materializations.sql_values import check_round_trip
 
 
 @pytest.fixture(scope="module")
@@ -37,3 +38,9 @@ async def test_mysql_needs_no_stop_while_the_schema_changes_fifty_times(
     mariadb_server: MariaDBServer, seed: int
 ) -> None:
     await check_changing_schema(MySQLSubject(mariadb_server, f"changing_{seed}"), seed)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("seed", range(3))
+async def test_mysql_gives_back_what_it_was_given(mariadb_server: MariaDBServer, seed: int) -> None:
+    await check_round_trip(MySQLSubject(mariadb_server, f"values_{seed}"), seed)

@@ -9,6 +9,7 @@ import pytest
 from hub.testing.materialization import check_materialization
 from hub.testing.postgres import PostgresServer
 from tests.materializations.sql_subjects import RUNS, PostgresSubject, check_changing_schema
+from tests.materializations.sql_values import check_round_trip
 
 
 @pytest.mark.anyio
@@ -42,3 +43,9 @@ async def test_postgres_needs_no_stop_while_the_schema_changes_fifty_times(
     postgres_server: PostgresServer, seed: int
 ) -> None:
     await check_changing_schema(PostgresSubject(postgres_server, f"changing_{seed}"), seed)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("seed", range(3))
+async def test_postgres_gives_back_what_it_was_given(postgres_server: PostgresServer, seed: int) -> None:
+    await check_round_trip(PostgresSubject(postgres_server, f"values_{seed}"), seed)
