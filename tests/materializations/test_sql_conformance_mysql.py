@@ -44,3 +44,15 @@ async def test_mysql_needs_no_stop_while_the_schema_changes_fifty_times(
 @pytest.mark.parametrize("seed", range(3))
 async def test_mysql_gives_back_what_it_was_given(mariadb_server: MariaDBServer, seed: int) -> None:
     await check_round_trip(MySQLSubject(mariadb_server, f"values_{seed}"), seed)
+
+
+@pytest.mark.anyio
+@pytest.mark.timeout(600)
+async def test_mysql_in_bulk_equals_the_model_after_any_history(
+    mariadb_server: MariaDBServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every load by LOAD DATA LOCAL, straight into the table where rows should be new, else through a temporary one."""
+    monkeypatch.setattr("hub_materializations.mysql.ROWS_SMALL", 0)
+    monkeypatch.setattr("hub_materializations.mysql.DIRECT_OFF", 0)
+    numbers = itertools.count()
+    await check_materialization(lambda: MySQLSubject(mariadb_server, f"bulk_{next(numbers)}"), seeds=RUNS[0])
