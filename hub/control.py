@@ -200,6 +200,9 @@ class Control:
 
     async def set_state(self, task: str, name: str, value: bytes | None) -> None:
         """Keep a small value; None forgets it."""
+        await self._hop(lambda: self.set_state_now(task, name, value))
+
+    def set_state_now(self, task: str, name: str, value: bytes | None) -> None:
         if value is None:
             change: tuple[str, tuple[object, ...]] = (
                 "DELETE FROM state WHERE task=? AND name=?",
@@ -207,7 +210,7 @@ class Control:
             )
         else:
             change = ("INSERT OR REPLACE INTO state VALUES (?,?,?)", (task, name, value))
-        await self._hop(lambda: self._write([change]))
+        self._write([change])
         if value is None:
             self._state.pop((task, name), None)
         else:

@@ -42,6 +42,11 @@ class BindingSpec(Spec, frozen=True, kw_only=True):
     ] = "dead_letter"
 
     @property
+    def is_repeatable(self) -> bool:
+        """Whether records that are written once more, from the first on, leave the same behind."""
+        return False
+
+    @property
     def target(self) -> Interpolated | None:
         """What names the table, topic or path; None for a destination that has only one place."""
         return None

@@ -26,7 +26,12 @@ if TYPE_CHECKING:
     default="",
     help="Only these rows, as the source says it: `created > now() - interval '1 day'`. Nothing is swept then.",
 )
-def command(config: Path, task: str, names: tuple[str, ...], where: str) -> None:
+@click.option(
+    "--from-log",
+    is_flag=True,
+    help="Read again what the log holds, not the source: all of a materialization. The hub must not be running.",
+)
+def command(config: Path, task: str, names: tuple[str, ...], where: str, from_log: bool) -> None:
     """Have the rows of a source read again, beside the changes.
 
     TASK is a capture of CONFIG, and NAMES are its tables; or a materialization, and NAMES are its tables or the
@@ -37,6 +42,9 @@ def command(config: Path, task: str, names: tuple[str, ...], where: str) -> None
     runs. `hub run` shows how far it has come.
     """
     catalog = load(config)
+    if from_log:
+        _ask_of_log(catalog, task, names, where)
+        return
     if TaskName(task) in catalog.captures:
         asked: dict[str, list[str]] = {task: list(names)}
         unswept: list[str] = []
@@ -61,3 +69,31 @@ def _asked(catalog: Catalog, task: str, names: tuple[str, ...]) -> tuple[dict[st
     if not found[0]:
         raise FatalError(f"{task} reads nothing that a capture of this config holds")
     return found
+
+
+def _ask_of_log(catalog: Catalog, task: str, names: tuple[str, ...], where: str) -> None:
+    from hub.control import Control
+    from hub.errors import FatalError
+    from hub.log.follower import Follower
+    from hub.log.identity import readable
+    from hub.runtime import replay
+    from hub.runtime.tree import Trees
+
+    found = catalog.materializations.get(TaskName(task))
+    if found is None or names or where:
+        raise click.BadParameter("--from-log goes with the name of a materialization, and with nothing else")
+    if not found.materialization.sweeps:
+        raise FatalError(f"{task}: a {found.connector} cannot be swept; `hub log rewind {task} --to start`")
+    for rule in found.bindings:
+        if not rule.options.is_repeatable:
+            raise FatalError(
+                f"{task}: the binding from {', '.join(rule.sources.patterns)} adds to what is there, so that its "
+                "rows would be there twice; name another table for it, which is then filled from the log's start "
+                "in a materialization of its own"
+            )
+    log = Follower(catalog.log_path, readable(catalog.log_path, None))
+    log.refresh()
+    replay.check_held(log, Trees(catalog, found).wants)
+    with Control(catalog.log_path / "control.db") as control:
+        replay.ask(control, task)
+    click.echo(f"{task} will read the log again from its start, and then remove what is not in it")

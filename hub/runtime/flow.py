@@ -27,6 +27,7 @@ from hub.record import Batch, Cursor, Place, TaskName
 from hub.runtime.dead_letters import dead_letters, dead_letters_of, rejected
 from hub.runtime.events import Events
 from hub.runtime.outlet import merged
+from hub.runtime.replay import Replay
 from hub.runtime.stage import Outcome
 from hub.runtime.tree import Trees
 from hub.schema import CollectionSchema
@@ -65,6 +66,7 @@ class Chunk:
     rows: int
     size: int
     oldest_ts: float
+    ends_replay: bool = False
 
 
 class Demand:
@@ -109,6 +111,7 @@ class Flow:
         self._stats = stats
         self._events = events
         self._stop_at: Place | None = None
+        self._replay: Replay | None = None
         self._reading = anyio.CancelScope()
         stats.queue_bytes_max = CREDIT_BYTES
 
@@ -127,7 +130,7 @@ class Flow:
             reader = self._log.reader(
                 self._name, wanted=self._trees.wants, start=start, credit_bytes=CREDIT_BYTES
             )
-            writing.reader = reader
+            writing.reader, writing.replay = reader, self._replay
             backlog = Backlog(self._log, reader, self._trees.wants)
             writing.backlog = backlog
             self._stats.lag_records = backlog.records
@@ -141,6 +144,15 @@ class Flow:
         """Where to go on, and whether the destination keeps its own cursor."""
         kept = await sink.restore()
         asked = self._control.rewind(self._name)
+        was = kept or self._control.cursor(self._name) or Cursor.START
+        self._replay = await Replay.found(
+            self._control,
+            self._name,
+            self._log.journal,
+            start=was if asked is None else asked,
+            was=was,
+            end=self._log.end,
+        )
         if asked is not None:
             self._events.warning(
                 "rewound", task=self._name, to={k: list(v) for k, v in asked.journals.items()}
@@ -164,6 +176,8 @@ class Flow:
         backlog = False
         async with send:
             while True:
+                if self._replay is not None and self._at(reader) >= self._replay.upto:
+                    await self._sweep(send, writing)
                 if not backlog:
                     await writing.demand.wait()
                 committed = await self._next(reader)
@@ -172,7 +186,10 @@ class Flow:
                 if not committed:
                     writing.demand.meet()
                     await send.send(Chunk(Outcome(), [], reader.cursor, 0, 0, 0, time.time()))
-                for part in cut_after(committed, dead_upto):
+                upto = self._replay.upto if self._replay is not None else None
+                for part in [p for some in cut_after(committed, dead_upto) for p in cut_after(some, upto)]:
+                    if self._replay is not None and part[0].place > self._replay.upto:
+                        await self._sweep(send, writing)
                     chunk = await self._processed(part)
                     self._stats.queue_bytes += chunk.size
                     if not self._stats.oldest_waiting_ts:
@@ -184,12 +201,26 @@ class Flow:
                     await send.send(chunk)
                     backlog = chunk.size >= BACKLOG_BYTES
 
+    def _at(self, reader: Reader) -> Place:
+        return reader.cursor.journals.get(self._log.journal, NOWHERE)
+
+    async def _sweep(self, send: MemoryObjectSendStream[Chunk], writing: _Writing) -> None:
+        """A backfill from the log has come to where the destination stood."""
+        assert self._replay is not None
+        outcome = Outcome()
+        for mark in self._replay.sweeps():
+            self._trees.run(mark, outcome)
+        upto = Cursor({self._log.journal: self._replay.upto})
+        self._replay = None
+        writing.demand.meet()
+        await send.send(Chunk(outcome, outcome.writes(), upto, 0, 0, 0, time.time(), ends_replay=True))
+
     async def _next(self, reader: Reader) -> Sequence[Committed] | None:
         """The next transactions, or None when drained."""
         while self._stop_at is None:
             with anyio.CancelScope() as self._reading:
                 return await reader.read(CHUNK_BYTES)
-        while reader.cursor.journals.get(self._log.journal, NOWHERE) < self._stop_at:
+        while self._at(reader) < self._stop_at:
             with anyio.move_on_after(DRAIN_POLL_S):
                 return await reader.read(CHUNK_BYTES)
         return None
@@ -197,7 +228,11 @@ class Flow:
     async def _processed(self, committed: Sequence[Committed]) -> Chunk:
         outcome = Outcome()
         size = sum(piece.size for piece in committed)
-        for item in merged([item for piece in committed for item in piece.items]):
+        items: Sequence[Batch | Schema] = merged([item for piece in committed for item in piece.items])
+        if self._replay is not None:
+            items = await self._replay.marked(items, committed[-1].place.seq)
+            self._show(committed[-1].place)
+        for item in items:
             if isinstance(item, Schema):
                 self._trees.restart(CollectionSchema.decode(item.text))
             else:
@@ -208,6 +243,15 @@ class Flow:
         rows = sum(work.count for _, work in outcome.work if isinstance(work, Batch))
         read = sum(item.count for piece in committed for item in piece.items if isinstance(item, Batch))
         return Chunk(outcome, outcome.writes(), upto, read, rows, size, committed[0].ts_us / 1e6)
+
+    def _show(self, place: Place) -> None:
+        """How far a backfill from the log has come, in frames."""
+        assert self._replay is not None
+        edge = self._stats.edge("backfill from the log")
+        if not edge.snapshotting:
+            edge.snapshotting, edge.snapshot_since, edge.snapshot_from = True, time.monotonic(), place.seq
+        edge.rows_done, edge.rows_total = place.seq, self._replay.upto.seq
+        edge.snapshotting = place < self._replay.upto
 
 
 NOWHERE = Place(0, 0)
@@ -300,6 +344,8 @@ class _Writing:
         self.dead_upto = Cursor.decode(stored) if stored else Cursor.START
         self._dead: list[Batch] = []
         self._pending = Pending()
+        self.replay: Replay | None = None
+        self._swept = False
 
     async def run(self, receive: MemoryObjectReceiveStream[Chunk]) -> None:
         async with receive:
@@ -342,6 +388,8 @@ class _Writing:
         pending, commit = self._pending, self._task.commit
         if pending.upto is None:
             return False
+        if self._swept:
+            return True
         if pending.rows >= commit.rows or pending.size >= commit.bytes:
             return True
         if pending.remaining_s(commit.every) > 0:
@@ -364,6 +412,7 @@ class _Writing:
             self._events.warning("not_swept", task=self._task.name, what=what, reason=why)
         self._stats.skipped += chunk.outcome.skipped
         self._stats.queue_bytes -= chunk.size
+        self._swept |= chunk.ends_replay
         self.reader.release(chunk.size)
         self._pending.add(chunk)
 
@@ -386,6 +435,10 @@ class _Writing:
         assert upto is not None
         await self._keep_dead_letters(upto)
         await self._sink.commit(upto)
+        if self._swept and self.replay is not None:
+            await self.replay.over()
+            self._events.info("backfilled_from_the_log", task=self._task.name)
+            self.replay, self._swept = None, False
         now = time.time()
         for oldest_ts in done.oldest_ts:
             self._stats.latency.observe(max(now - oldest_ts, 0.0))

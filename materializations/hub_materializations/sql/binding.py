@@ -95,6 +95,10 @@ class SqlBinding(BindingSpec, frozen=True, kw_only=True):
     ] = "stop"
 
     @property
+    def is_repeatable(self) -> bool:
+        return self.mode == "upsert"
+
+    @property
     def target(self) -> Interpolated | None:
         return self.table
 

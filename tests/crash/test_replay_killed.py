@@ -1,0 +1,132 @@
+"""`hub backfill --from-log`: a mapping was changed and a table went astray; the log is read again, killed on the way."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import random
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROWS = 16_000
+
+CONFIG = """
+captures:
+  shop:
+    file: {path: %(source)s, follow: false}
+collections:
+  shop: {key: [/id]}
+derivations:
+  some:
+    from: shop
+    mapping: |
+      %(mapping)s
+materializations:
+  lake:
+    sqlite: {path: %(lake)s}
+    commit: {rows: 500}
+    bindings:
+      - {from: some, table: some}
+      - {from: shop, table: soft, deletes: soft}%(more)s
+log: {path: %(data)s}
+server: {enabled: false}
+"""
+
+
+def rows(lake: Path, query: str) -> list[tuple[Any, ...]]:
+    with contextlib.closing(sqlite3.connect(lake)) as connection:
+        return connection.execute(query).fetchall()
+
+
+def hub(*arguments: object, kill_after_s: float | None = None) -> subprocess.CompletedProcess[str] | None:
+    """Run hub to its end; None when it was killed before."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "hub.cli", *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        said, _ = process.communicate(timeout=kill_after_s)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+        return None
+    return subprocess.CompletedProcess((), process.returncode, said)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> dict[str, Any]:
+    source = tmp_path / "things.ndjson"
+    lines = [json.dumps({"id": i % (ROWS // 2), "n": i}) for i in range(ROWS)]
+    source.write_text("\n".join(lines) + "\n")
+    return {
+        "source": source,
+        "lake": tmp_path / "lake.db",
+        "data": tmp_path / "data",
+        "mapping": "root = this",
+        "more": "",
+        "config": tmp_path / "hub.yaml",
+    }
+
+
+def configure(place: dict[str, Any], **changed: str) -> Path:
+    config: Path = place["config"]
+    config.write_text(CONFIG % (place | changed))
+    return config
+
+
+@pytest.mark.timeout(300)
+def test_a_table_is_made_anew_from_the_log_through_a_new_mapping(place: dict[str, Any]) -> None:
+    seed = random.randrange(1 << 30)
+    print(f"seed {seed}")
+    rng = random.Random(seed)
+    lake = place["lake"]
+    done = hub("run", configure(place), "--no-live")
+    assert done is not None
+    assert done.returncode == 0, done.stdout
+    assert rows(lake, "SELECT count(*), sum(n) FROM some")[0][0] == ROWS // 2
+
+    with contextlib.closing(sqlite3.connect(lake)) as connection, connection:
+        connection.execute("UPDATE some SET n = -1 WHERE id % 3 = 0")
+        connection.execute("DELETE FROM some WHERE id % 5 = 0")
+        connection.execute("INSERT INTO some (id, n) VALUES (1000000, 0)")
+        connection.execute("INSERT INTO soft (id, n) VALUES (1000000, 0)")
+    config = configure(place, mapping="root = if this.id % 2 == 1 { deleted() }")
+    asked = hub("backfill", config, "lake", "--from-log")
+    assert asked is not None
+    assert asked.returncode == 0, asked.stdout
+
+    kills = 0
+    while (done := hub("run", config, "--no-live", kill_after_s=rng.uniform(0.4, 0.8) * (1 + kills))) is None:
+        kills += 1
+        swept = rows(lake, "SELECT count(*) FROM some WHERE id = 1000000") == [(0,)]
+        marked = rows(lake, "SELECT count(*) FROM soft WHERE _deleted_at IS NOT NULL") == [(1,)]
+        assert swept == marked, "tables are swept together"
+    assert done.returncode == 0, done.stdout
+    assert rows(lake, "SELECT id, n FROM some ORDER BY id") == [
+        (i, i + ROWS // 2) for i in range(0, ROWS // 2, 2)
+    ]
+    assert rows(lake, "SELECT id FROM soft WHERE _deleted_at IS NOT NULL") == [(1_000_000,)]
+    assert rows(lake, "SELECT count(*) FROM hub_backfills") == [(0,)]
+    again = hub("run", config, "--no-live")
+    assert again is not None
+    assert "rewound" not in again.stdout
+    assert "backfilled_from_the_log" not in again.stdout
+
+
+def test_what_cannot_be_read_again_from_the_log_is_said(place: dict[str, Any]) -> None:
+    hub("run", configure(place), "--no-live")
+    config = configure(place, more="\n      - {from: shop, table: journal, mode: append}")
+    refused = hub("backfill", config, "lake", "--from-log")
+    assert refused is not None
+    assert refused.returncode != 0
+    assert "would be there twice" in refused.stdout
+    refused = hub("backfill", config, "shop", "--from-log")
+    assert refused is not None
+    assert "name of a materialization" in refused.stdout
