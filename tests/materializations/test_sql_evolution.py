@@ -176,3 +176,30 @@ async def test_mysql_keeps_the_values_when_a_change_of_type_is_cut_short_anywher
                 (name,),
             )
             assert sorted(column for (column,) in cursor.fetchall()) == ["id", "n"]
+
+
+@pytest.mark.anyio
+async def test_a_plan_says_what_a_change_of_schema_would_do_and_does_nothing(
+    mariadb_server: MariaDBServer, tmp_path: Path
+) -> None:
+    server = mariadb_server
+    with contextlib.closing(server.connect()) as connection, connection.cursor() as cursor:
+        cursor.execute("CREATE DATABASE planned")
+    path = tmp_path / "w.db"
+    specs: tuple[Materialization, ...] = (
+        SQLiteMaterialization(path=str(path)),
+        MySQLMaterialization(
+            port=server.port, user=server.user, password=Secret(server.password), database="planned"
+        ),
+    )
+    for spec in specs:
+        first = describe("c/public.t", {"id": INT64.null(False), "n": BOOLEAN}, ("id",))
+        made = await spec.plan(TaskName("evolution"), [(BINDING, first)])
+        assert [text[:12] for text in made if not text.startswith("--")] == ["CREATE TABLE"] * 2
+        await written(spec, BOOLEAN, True, 1)
+        grown = describe("c/public.t", {"id": INT64.null(False), "n": JSON, "more": STRING}, ("id",))
+        wanted = [(BINDING, grown)]
+        planned = await spec.plan(TaskName("evolution"), wanted)
+        assert any("ADD COLUMN" in text and "more" in text for text in planned)
+        assert any("DROP COLUMN" in text for text in planned)
+        assert await spec.plan(TaskName("evolution"), wanted) == planned
