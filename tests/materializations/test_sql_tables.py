@@ -27,6 +27,7 @@ from hub_materializations.postgres import PostgresMaterialization
 from hub_materializations.sql.binding import SqlBinding
 from hub_materializations.sql.csv_text import csv_text
 from hub_materializations.sql.names import NameRule, assigned, fitted
+from hub_materializations.sql.sink import SqlSink
 from hub_materializations.sqlite import SQLiteMaterialization
 
 TASK = TaskName("tables")
@@ -463,3 +464,33 @@ def test_csv_text_tells_all_cells_apart(rows: list[tuple[Any, ...]]) -> None:
             assert text[at_] == ("\n" if number == 2 else ",")
             at_ += 1
     assert at_ == len(text)
+
+
+@pytest.mark.anyio
+async def test_a_refused_row_of_a_backfill_is_named_and_the_rest_is_swept(dsn: str, tmp_path: Path) -> None:
+    specs = (PostgresMaterialization(dsn=Secret(dsn)), SQLiteMaterialization(path=str(tmp_path / "w.db")))
+    columns = {"id": INT64.null(False), "day": ColumnType("date"), "n": INT32}
+    docs = [{"id": 1, "n": 1}, {"id": 2, "day": "2024-01-01"}, {"id": 3, "n": 1.5}, {"id": 4}]
+    refused_day = [{"id": 1, "n": 1}, {"id": 2, "day": "nonsense"}, {"id": 1, "n": 2}]
+    for spec in specs:
+        for target, options in (("hard", {}), ("versions", {"mode": "history"})):
+            chosen = binding(target, **options)
+            async with opened(spec) as sink:
+                await sink.describe(chosen, schema(columns))
+                await sink.write(chosen, Batch.of_docs("c/public.t", [docs[0], docs[1], docs[3]]))
+                await sink.write(chosen, Batch.of_docs("c/public.t", [{}], ops=b"b"))
+                with pytest.raises(Rejected) as caught:
+                    await sink.write(chosen, Batch.of_docs("c/public.t", docs[:3], ops=b"rrr"))
+                assert list(caught.value.reasons) == [2]
+                if isinstance(spec, PostgresMaterialization):
+                    with pytest.raises(Rejected) as caught:
+                        await sink.write(chosen, Batch.of_docs("c/public.t", refused_day, ops=b"rrr"))
+                    assert list(caught.value.reasons) == [1]
+                await sink.write(chosen, Batch.of_docs("c/public.t", docs[:2], ops=b"rr"))
+                await sink.write(chosen, Batch.of_docs("c/public.t", [{}], ops=b"s"))
+                await sink.commit(at(1))
+                assert isinstance(sink, SqlSink)
+                where = "" if target == "hard" else " WHERE _is_current"
+                assert sink._driver.fetch(f"SELECT id FROM {target}{where} ORDER BY id") == [(1,), (2,)]
+                count = sink._driver.fetch(f"SELECT count(*) FROM {target}")
+                assert count == [(2 if target == "hard" else 3,)]

@@ -9,7 +9,7 @@ statement in the transaction of the mark that asks for it.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 
@@ -129,23 +129,30 @@ class Backfills:
         else:
             self._driver.upsert(sweep.seen, load, ())
 
-    def nothing_new(self, layout: Layout, sweep: Sweep, rows: Rows) -> set[int]:
+    def comparing(self, layout: Layout, sweep: Sweep) -> None:
+        """Make room for `nothing_new`, before anything is written that may be taken back."""
+        compared, quoted = sweep.compared, self._dialect.quoted
+        if self._compared.get(layout.table) == compared:
+            return
+        listed = self._dialect.listed(compared.names[:-1])
+        for text in (
+            f"DROP {self._dialect.temporary} IF EXISTS {compared.table.sql(self._dialect)}",
+            f"CREATE TEMPORARY TABLE {compared.table.sql(self._dialect)} AS SELECT {listed}, "
+            f"0 AS {quoted(_INDEX)} FROM {layout.table.sql(self._dialect)} WHERE 1 = 0",
+        ):
+            self._driver.execute(text)
+        self._compared[layout.table] = compared
+
+    def nothing_new(
+        self, layout: Layout, sweep: Sweep, rows: Rows, insert: Callable[[Layout, Load], None]
+    ) -> set[int]:
         """The reads of these rows, each the first record of its key, that say what the current version says."""
         reads = _reads(layout, rows)
         if not reads:
             return set()
         compared, quoted = sweep.compared, self._dialect.quoted
-        if self._compared.get(layout.table) != compared:
-            names = compared.names[:-1]
-            for text in (
-                f"DROP {self._dialect.temporary} IF EXISTS {compared.table.sql(self._dialect)}",
-                f"CREATE TEMPORARY TABLE {compared.table.sql(self._dialect)} AS SELECT {self._dialect.listed(names)}, "
-                f"0 AS {quoted(_INDEX)} FROM {layout.table.sql(self._dialect)} WHERE 1 = 0",
-            ):
-                self._driver.execute(text)
-            self._compared[layout.table] = compared
         self._driver.execute(statements.truncate(self._dialect, compared.table))
-        self._driver.insert(compared, Load(reads, range(len(reads))))
+        insert(compared, Load(reads, [row[-1] for row in reads]))
         current = quoted(layout.columns[layout.index("is_current")].name)
         same = " AND ".join(
             self._dialect.same(f"t.{quoted(column.name)}", f"s.{quoted(column.name)}", column.type)
@@ -157,10 +164,6 @@ class Backfills:
             f"WHERE t.{current} AND {same}"
         )
         return {int(index) for (index,) in found}
-
-    def rolled_back(self) -> None:
-        """What was written last is undone, and a temporary table that was made with it."""
-        self._compared.clear()
 
     def sweep(self, layout: Layout, mark: statements.Mark | None, at: object) -> None:
         """Remove or mark what was not seen, and forget the backfill."""

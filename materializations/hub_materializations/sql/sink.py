@@ -154,18 +154,20 @@ class SqlSink:
             return
         if made is None or made.table is not table:
             made = ready(table, batch, self._driver, ahead=False)
+        sweep = self._backfills.of(table.layout) if table.layout.mode != "append" else None
+        if sweep is not None and table.layout.mode == "history":
+            self._backfills.comparing(table.layout, sweep)
         if self._dialect.savepoints:
             self._driver.execute("SAVEPOINT hub_write")
         rejected = made.rejected
         for part in made.parts:
             try:
-                self._write_part(table, part)
+                self._write_part(table, part, sweep)
             except Rejected as refusal:
                 rejected |= {part.start + index: reason for index, reason in refusal.reasons.items()}
         if self._dialect.savepoints:
             if rejected:
                 self._driver.execute("ROLLBACK TO SAVEPOINT hub_write")
-                self._backfills.rolled_back()
             self._driver.execute("RELEASE SAVEPOINT hub_write")
         if rejected:
             raise Rejected(rejected)
@@ -248,17 +250,14 @@ class SqlSink:
     def _prepared(self, table: Table, batch: Batch) -> Ready:
         return ready(table, batch, self._driver, ahead=True)
 
-    def _write_part(self, table: Table, part: Part) -> None:
+    def _write_part(self, table: Table, part: Part, sweep: Sweep | None) -> None:
         layout, rows = table.layout, part.rows
         if rows is None:
             self._truncate(layout, part.batch)
             return
-        sweep = self._backfills.of(layout) if layout.mode != "append" else None
         if layout.mode == "history":
             self._write_versions(table, rows, sweep)
             return
-        if sweep is not None:
-            self._backfills.saw(sweep, rows)
         change = part.change
         assert change is not None, "only a history has to see the table first"
         if change.deletes is not None:
@@ -268,6 +267,8 @@ class SqlSink:
         if change.upserts is not None:
             add = self._driver.insert if layout.mode == "append" else self._setting(layout, frozenset())
             self._load(layout, change.upserts, add)
+        if sweep is not None:
+            self._backfills.saw(sweep, rows)
 
     def _write_versions(self, table: Table, rows: Rows, sweep: Sweep | None) -> None:
         """New versions; a row that is read again in a backfill and is as it was makes none."""
@@ -280,18 +281,23 @@ class SqlSink:
                     with renumbered(run):
                         self._write_versions(table, table.codec.read(part.take(run)), sweep)
                 return
-            self._backfills.saw(sweep, rows)
-            skipped = self._backfills.nothing_new(layout, sweep, rows)
+            skipped = self._backfills.nothing_new(layout, sweep, rows, self._compare)
         keep = [index for index in range(part.count) if index not in skipped]
-        if skipped:
-            part = part.take(keep)
-            rows = table.codec.read(part)
+        fresh = table.codec.read(part.take(keep)) if skipped else rows
         with renumbered(keep):
             made = versions(
-                rows, kept=unchanged_of(part), times=times(part, self._driver), current=self._current(layout)
+                fresh,
+                kept=unchanged_of(fresh.batch),
+                times=times(fresh.batch, self._driver),
+                current=self._current(layout),
             )
             self._load(layout, made.closed, self._mark)
             self._load(layout, made.added, self._driver.insert)
+        if sweep is not None:
+            self._backfills.saw(sweep, rows)
+
+    def _compare(self, compared: Layout, load: Load) -> None:
+        self._load(compared, load, self._driver.insert)
 
     def _delete(self, layout: Layout, load: Load) -> None:
         if layout.soft:
