@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -10,12 +11,11 @@ from typing import Any
 
 import anyio
 import msgspec
-import pytest
 
 from hub.materialization import Materialization
 from hub.record import TaskName
 from hub.spec import Secret
-from hub.testing.mariadb import MariaDBMissing, MariaDBServer
+from hub.testing.mariadb import MariaDBServer
 from hub.testing.postgres import PostgresServer
 from hub_materializations.duckdb import DuckDBMaterialization
 from hub_materializations.mysql import MySQLMaterialization
@@ -152,19 +152,12 @@ def test_postgres_sweeps_once_and_as_a_whole(postgres_server: PostgresServer) ->
     kill_and_look("postgres", options, spec)
 
 
-def test_mysql_sweeps_once_and_as_a_whole() -> None:
-    try:
-        server = MariaDBServer()
-    except MariaDBMissing as error:
-        pytest.skip(str(error))
-    with server:
-        options = {
-            "port": server.port,
-            "user": server.user,
-            "password": server.password,
-            "database": server.database,
-        }
-        spec = MySQLMaterialization(
-            port=server.port, user=server.user, password=Secret(server.password), database=server.database
-        )
-        kill_and_look("mysql", options, spec)
+def test_mysql_sweeps_once_and_as_a_whole(mariadb_server: MariaDBServer) -> None:
+    server = mariadb_server
+    with contextlib.closing(server.connect()) as connection, connection.cursor() as cursor:
+        cursor.execute("CREATE DATABASE swept")
+    options = {"port": server.port, "user": server.user, "password": server.password, "database": "swept"}
+    spec = MySQLMaterialization(
+        port=server.port, user=server.user, password=Secret(server.password), database="swept"
+    )
+    kill_and_look("mysql", options, spec)

@@ -3,24 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 
 import pytest
 
-from hub.testing.mariadb import MariaDBMissing, MariaDBServer
+from hub.testing.mariadb import MariaDBServer
 from hub.testing.materialization import check_materialization
 from tests.materializations.sql_subjects import RUNS, MySQLSubject, check_changing_schema
 from tests.materializations.sql_values import check_round_trip
-
-
-@pytest.fixture(scope="module")
-def mariadb_server() -> Iterator[MariaDBServer]:
-    try:
-        server = MariaDBServer()
-    except MariaDBMissing as error:
-        pytest.skip(str(error))
-    with server:
-        yield server
 
 
 @pytest.mark.anyio

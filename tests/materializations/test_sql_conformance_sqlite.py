@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,15 +10,6 @@ import pytest
 from hub.testing.materialization import check_materialization
 from tests.materializations.sql_subjects import RUNS, SQLiteSubject, check_changing_schema
 from tests.materializations.sql_values import check_round_trip
-
-
-@pytest.fixture
-def files() -> Iterator[Callable[[], Path]]:
-    """New paths, in memory where there is such a place: the kit's accidents are not power cuts."""
-    numbers = itertools.count()
-    memory = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
-        yield lambda: Path(folder) / f"{next(numbers)}.db"
 
 
 @pytest.mark.anyio

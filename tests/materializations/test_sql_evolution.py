@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from hub.record import Batch, Cursor, Place, TaskName
 from hub.schema import ColumnType, describe
 from hub.schema.types import BOOLEAN, INT32, INT64, JSON, STRING
 from hub.spec import Secret
-from hub.testing.mariadb import MariaDBMissing, MariaDBServer
+from hub.testing.mariadb import MariaDBServer
 from hub.testing.postgres import PostgresServer, temporary_database
 from hub_materializations.duckdb import DuckDBMaterialization
 from hub_materializations.mysql import MySQLMaterialization
@@ -128,16 +127,6 @@ async def test_duckdb_names_the_index_that_stands_in_the_way(tmp_path: Path) -> 
     with contextlib.closing(duckdb.connect(str(path))) as connection:
         connection.execute("CREATE INDEX by_n ON t (n)")
         assert connection.execute("FROM v").fetchall() == [(1,), (1 << 40,)]
-
-
-@pytest.fixture(scope="module")
-def mariadb_server() -> Iterator[MariaDBServer]:
-    try:
-        server = MariaDBServer()
-    except MariaDBMissing as error:
-        pytest.skip(str(error))
-    with server:
-        yield server
 
 
 @pytest.mark.anyio
