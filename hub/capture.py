@@ -84,6 +84,10 @@ class Outlet(Protocol[PositionT]):
         changes rarely goes into `note`, which comes with a position, holds from there on until the next one,
         and is at hand as `Outlet.note` after a restart.
 
+        All rows of a collection that are read once more stand between two marks, records with the operations
+        `BACKFILL` and `SWEEP` (see `hub.record`): destinations then find the rows that are gone. Changes go on in
+        between; none of them may be left out, deletes least of all.
+
         A record that is flagged in `Batch.errors`, such as a line that is no JSON, does not enter its
         collection: it becomes a dead letter of the task, in the same transaction.
         """

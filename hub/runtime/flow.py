@@ -177,7 +177,7 @@ class Flow:
         async with send:
             while True:
                 if self._replay is not None and self._at(reader) >= self._replay.upto:
-                    await self._sweep(send, writing)
+                    await self._sweep(self._at(reader), send, writing)
                 if not backlog:
                     await writing.demand.wait()
                 committed = await self._next(reader)
@@ -189,7 +189,7 @@ class Flow:
                 upto = self._replay.upto if self._replay is not None else None
                 for part in [p for some in cut_after(committed, dead_upto) for p in cut_after(some, upto)]:
                     if self._replay is not None and part[0].place > self._replay.upto:
-                        await self._sweep(send, writing)
+                        await self._sweep(self._replay.upto, send, writing)
                     chunk = await self._processed(part)
                     self._stats.queue_bytes += chunk.size
                     if not self._stats.oldest_waiting_ts:
@@ -204,13 +204,13 @@ class Flow:
     def _at(self, reader: Reader) -> Place:
         return reader.cursor.journals.get(self._log.journal, NOWHERE)
 
-    async def _sweep(self, send: MemoryObjectSendStream[Chunk], writing: _Writing) -> None:
-        """A backfill from the log has come to where the destination stood."""
+    async def _sweep(self, at: Place, send: MemoryObjectSendStream[Chunk], writing: _Writing) -> None:
+        """A backfill from the log has come to where the destination stood, and all up to `at` is handed on."""
         assert self._replay is not None
         outcome = Outcome()
         for mark in self._replay.sweeps():
             self._trees.run(mark, outcome)
-        upto = Cursor({self._log.journal: self._replay.upto})
+        upto = Cursor({self._log.journal: at})
         self._replay = None
         writing.demand.meet()
         await send.send(Chunk(outcome, outcome.writes(), upto, 0, 0, 0, time.time(), ends_replay=True))
