@@ -82,6 +82,10 @@ class Writer(threading.Thread):
             self._learn(connection)
             while self._prepared:
                 self._finish_prepared(connection)
+            # A new column shows with the next row only.
+            connection.execute("insert into account values (%s, 0, 'last')", (self._key(),))
+            connection.execute("insert into item values (%s, 0, 'last')", (self._key(),))
+            connection.execute("insert into event values (%s, 'last')", (self._key(),))
 
     def _turn(self, connection: psycopg.Connection) -> None:
         (kind,) = self._random.choices(list(self._kinds), list(self._kinds.values()))

@@ -36,7 +36,8 @@ from tests.crash.shop_writer import SCHEMA, Writer
 CHAOS_S = float(os.environ.get("HUB_CHAOS_S", "30"))
 SEED = int(os.environ.get("HUB_TEST_SEED", "20261126"))
 WRITERS = 3
-CATCH_UP_S = 180
+CATCH_UP_S = 180 + CHAOS_S * 2
+"""The writers never rest, and the hub rarely lives for long."""
 
 CONFIG = """
 captures:
