@@ -136,7 +136,10 @@ class Capture(Spec, Generic[PositionT], frozen=True, kw_only=True):
         """Ask the running capture of this name, in whatever process, to read these parts of the source again, such
         as tables; none means all. `where` narrows it, in the source's language. Raises FatalError when the source
         has no way to do so."""
-        raise FatalError(f"{task}: this kind of capture cannot be asked to read again")
+        raise FatalError(
+            f"{task}: this kind of capture cannot be asked to read again; what the log holds can be read again for "
+            "one materialization, see `hub backfill --from-log`"
+        )
 
     @abc.abstractmethod
     async def run(self, resume: PositionT | None, out: Outlet[PositionT]) -> None:
