@@ -144,7 +144,10 @@ def report(paths: Iterable[Path], out: TextIO) -> int:
     total: Counter[str] = Counter()
     worded: Counter[str] = Counter()
     for path in paths:
-        for case in read(path):
+        cases = [case for case in read(path) if "expect" in case]
+        if not cases:
+            print(f"{path.name}: holds no cases", file=out)
+        for case in cases:
             verdict = judge(case)
             group = f"{path.stem}/{verdict.group}"
             total[group] += 1

@@ -22,7 +22,6 @@ INLINED: Final = {
     "length": ("type({0}) is list or type({0}) is dict", "len({0})", "num"),
     "lowercase": ("type({0}) is str and {0}.isascii()", "{0}.lower()", "str"),
     "uppercase": ("type({0}) is str and {0}.isascii()", "{0}.upper()", "str"),
-    "string": ("type({0}) is str or type({0}) is int", "f'{{{0}}}'", "str"),
     "not_null": ("{0} is not None", "{0}", "any"),
 }
 """Methods whose frequent case is one expression: when it holds, the expression, the kind of the result."""
@@ -190,7 +189,9 @@ class Calls(Emitter):
                 value = self.catch(target, Literal(None), scope)
             else:
                 value = self.query(target, scope)
-            if declared.lexemes and value.json and node.name != "string":
+            if node.name == "string":
+                return self._string(node, value)
+            if declared.lexemes and value.json:
                 value = Code(f"lexeme({value.text})")
             targets = [value.text]
         else:
@@ -203,6 +204,17 @@ class Calls(Emitter):
             made = self._uncounted(node, declared, static, targets, first, listed)
             return self.failing_call(f"weighed({made.text})", None)
         return self._uncounted(node, declared, static, targets, first, listed)
+
+    def _string(self, node: tree.Function | tree.Method, value: Code) -> Code:
+        """`string`: most values are text or small integers, which need no call."""
+        target = self.named(value).text
+        slow = f"lexeme({target})" if value.json else target
+        made = self.temp()
+        with self.block(f"if type({target}) is str or type({target}) is int:"):
+            self.emit(f"{made} = f'{{{target}}}'")
+        with self.block("else:"):
+            self.guarded(f"{made} = {self.constant(node.declared.call, 'c')}({slow})", "e")
+        return Code(made, "str")
 
     def _may_share(self, node: tree.Function | tree.Method) -> bool:
         """True when one value may come into the result more than once: a variable, `root`, what a lambda
@@ -237,9 +249,7 @@ class Calls(Emitter):
         handler = f"annotate(e, {annotation(target)!r})" if annotated and target is not None else None
         inlined = INLINED.get(node.name) if target is not None and not node.bound else None
         if inlined is not None:
-            return self._inlined(
-                inlined, targets[0], f"{self.constant(declared.call, 'c')}", handler, declared
-            )
+            return self._inlined(inlined, targets[0], self.constant(declared.call, "c"), handler)
         if static:
             return self.failing_call(
                 f"{self.constant(node.prepared, 'p')}({', '.join(targets)})", handler, declared.result
@@ -250,14 +260,7 @@ class Calls(Emitter):
             return self.failing_call(f"{made.text}({', '.join(targets)})", handler, declared.result)
         return self.failing_call(f"{call}({', '.join(first + targets + listed)})", handler, declared.result)
 
-    def _inlined(
-        self,
-        inlined: tuple[str, str, str],
-        target: str,
-        call: str,
-        handler: str | None,
-        declared: Declaration,
-    ) -> Code:
+    def _inlined(self, inlined: tuple[str, str, str], target: str, call: str, handler: str | None) -> Code:
         """A method's frequent case without a call."""
         test, fast, kind = inlined
         value = self.named(Code(target)).text
@@ -265,8 +268,7 @@ class Calls(Emitter):
         with self.block(f"if {test.format(value)}:"):
             self.emit(f"{made} = {fast.format(value)}")
         with self.block("else:"):
-            slowly = f"lexeme({value})" if declared.lexemes else value
-            self.guarded(f"{made} = {call}({slowly})", handler or "e")
+            self.guarded(f"{made} = {call}({value})", handler or "e")
         return Code(made, kind)
 
     context: Any = None

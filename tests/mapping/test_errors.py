@@ -124,6 +124,7 @@ def test_mistakes_are_told_in_the_engine_s_order(text: str, error: str) -> None:
         ("this.v.timestamp().bool(true)", '{"v":"no time"}', "true"),
         ("this.v.uppercase().number(5)", '{"v":1}', "5"),
         ("this.v.abs()", '{"v":9223372036854775808}', "9223372036854776000"),
+        ("[(this.v * 1.5).string()]", '{"v":823045}', '["1.2345675e+06"]'),
         ("this.v", '{"v":-9223372036854775809}', "-9223372036854775809"),
         ("this.v.sort_by(x -> x.nope)", '{"v":[1]}', "[1]"),
         ("this.v.sort(x -> x.left > x.right)", '{"v":[1,3,2]}', "[3,2,1]"),
