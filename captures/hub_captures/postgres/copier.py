@@ -74,6 +74,7 @@ class Copier:
         feed: Feed,
         types: dict[int, PgType],
         layouts_of: LayoutsOf,
+        altered: Callable[[Tracked, Table], Awaitable[None]],
         ranges: Ranges | None,
     ) -> None:
         self._capture = capture
@@ -84,6 +85,7 @@ class Copier:
         self._feed = feed
         self._types = types
         self._layouts_of = layouts_of
+        self._altered = altered
         self._ranges = ranges
         self._held: _Held | None = None
         self._hold_from = 0.0
@@ -199,6 +201,15 @@ class Copier:
         async with self._state(tables) as (moment, there):
             layouts = await self._layouts_of(there)
             for (oid, tracked, _), table, layout in zip(chosen, there, layouts, strict=True):
+                handover = tracked.handover
+                assert handover is not None
+                if not handover.state.began:
+                    tracked.followed = table.followed
+                elif table.followed.columns_crc != tracked.followed.columns_crc:
+                    await self._altered(tracked, table)
+                    if tracked.handover is not handover:
+                        # Rows that were read say something else by now.
+                        continue
                 if read and (left < self._capture.chunk // 4 or time.monotonic() - began > CHUNK_S):
                     break
                 piece, made = await self._read(oid, tracked, table, layout, moment, left, position)

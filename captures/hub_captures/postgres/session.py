@@ -113,7 +113,15 @@ class Session:
             may_omit=capture.on_oversized == "omit",
         )
         self._copier = Copier(
-            capture, out, copying, self._tables, self._feed, self._types, self._layouts_of, ranges
+            capture,
+            out,
+            copying,
+            self._tables,
+            self._feed,
+            self._types,
+            self._layouts_of,
+            self._upkeep.altered,
+            ranges,
         )
         self._feed.lsn = prepared.lsn
         self._feed.undecided = set(prepared.xids)

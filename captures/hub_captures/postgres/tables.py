@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64decode, b64encode
 from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import NamedTuple
@@ -94,6 +95,11 @@ class Tables:
             self._active[oid] = self.by_oid[oid]
             self._said_of_waiting = None
 
+    def may_be_rewritten(self, oid: int) -> bool:
+        """Rows of the table have been sent, so that it matters when they come to say something else."""
+        handover = self.by_oid[oid].handover
+        return handover is None or handover.state.began
+
     def settle(self, lsn: int) -> list[tuple[int, Tracked]]:
         """The stream has come to `lsn`: those whose copy is over are followed from now on, and returned."""
         over = []
@@ -180,7 +186,7 @@ class Tables:
             tuple([Copied(*moment, pack_oids(oids)) for moment, oids in whole.items()]),
             waiting,
             replaces,
-            names=pack_oids([self.by_oid[oid].followed.name_crc for oid in named]),
+            forms=b64encode(pack_followed({oid: self.by_oid[oid].followed for oid in named})).decode(),
         )
 
     def due_note(self) -> bytes | None:
@@ -225,11 +231,9 @@ def restored(
     for copied in position.copied:
         state = Copying(chunks=(Chunk(None, copied.visibility, copied.fence),), began=True)
         states |= dict.fromkeys(unpack_oids(copied.oids), state)
-    names = dict(zip(states, unpack_oids(position.names), strict=False))
+    forms = unpack_followed(b64decode(position.forms))
     for oid, state in states.items():
-        table = by_oid.get(oid)
-        followed = table.followed if table is not None else Followed(0, 0, names.get(oid, 0))
-        tables.keep(oid, Tracked(table, followed, HandOver(state, None)))
+        tables.keep(oid, Tracked(by_oid.get(oid), forms[oid], HandOver(state, None)))
     gone_names = {each.followed.name_crc for oid, each in tables.by_oid.items() if oid not in by_oid}
     for table in found:
         if table.oid not in tables.by_oid and table.followed.name_crc not in gone_names:

@@ -60,7 +60,7 @@ class Upkeep:
         for table in changed.renamed:
             self._renamed(table)
         for table in changed.altered:
-            await self._altered(self._tables.by_oid[table.oid], table, None, None)
+            await self.altered(self._tables.by_oid[table.oid], table)
         await self._take_up(changed.added, replace=False)
         await self._take_up(changed.recreated, replace=True)
         now = await server.flushed_lsn(self._query) if changed.gone else 0
@@ -101,22 +101,26 @@ class Upkeep:
             found = await catalog.tables(self._query, self._publication, oids=[relation.oid])
             if found and found[0].followed.name_crc != tracked.followed.name_crc:
                 self._renamed(found[0])
-        if tracked.handover is None and relation_crc(relation) != tracked.followed.columns_crc:
+        is_sent = self._tables.may_be_rewritten(relation.oid)
+        if is_sent and relation_crc(relation) != tracked.followed.columns_crc:
             found = await catalog.tables(self._query, self._publication, oids=[relation.oid])
             if found:
-                await self._altered(tracked, found[0], before, relation)
+                await self.altered(tracked, found[0], before, relation)
 
-    async def _altered(
-        self, tracked: Tracked, table: Table, before: Relation | None, after: Relation | None
+    async def altered(
+        self, tracked: Tracked, table: Table, before: Relation | None = None, after: Relation | None = None
     ) -> None:
         """Remember a table's new form; when its rows say something else than they were sent as, read them again."""
         rewritten = table.filenode != tracked.followed.filenode
+        known: set[str] = set()
+        if before is not None:
+            known = {column.name for column in before.columns}
+        elif tracked.table is not None and tracked.table.followed == tracked.followed:
+            known = {column.name for column in tracked.table.columns}
         tracked.table = table
-        if tracked.handover is not None:
-            tracked.followed = table.followed
-            return
         self._tables.follow(table.oid, table.followed)
-        known = {column.name for column in before.columns} if before is not None else set()
+        if not self._tables.may_be_rewritten(table.oid):
+            return
         filled = any(column.has_default_rows and column.name not in known for column in table.columns)
         if not rewritten and not filled:
             return
@@ -134,7 +138,10 @@ class Upkeep:
             case "resnapshot":
                 self._out.notice(f"{what}; its rows are read again", table=table.full_name)
                 self._out.count("resnapshots")
-                self._tables.recopy(table.oid, Copying(refresh=True))
+                # A copy that is under way begins anew.
+                self._tables.recopy(
+                    table.oid, Copying(refresh=True) if tracked.handover is None else Copying(replace=True)
+                )
 
     def _renamed(self, table: Table) -> None:
         if self._capture.on_rename == "stop":

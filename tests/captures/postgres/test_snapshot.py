@@ -215,6 +215,24 @@ async def test_61_altered_in_the_middle(source: Any, monkeypatch: Any) -> None:
     assert names[-1] == ["id", "v", "w"]
 
 
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "alter table t alter v type text using 'n' || v",
+        "alter table t add w int default 9",
+        "alter table t add w uuid default gen_random_uuid()",
+    ],
+)
+async def test_61_rewritten_in_the_middle_also_the_rows_that_were_read_are_read_again(
+    source: Any, monkeypatch: Any, statement: str
+) -> None:
+    out = await copied_around(source, monkeypatch, statement)
+    assert out.counts["resnapshots"] == 1
+    rows = source.replica(out, "public.t").rows
+    for row in source.rows("select to_jsonb(t) from t"):
+        assert rows[(row[0]["id"],)] == row[0]
+
+
 async def test_61_dropped_in_the_middle(source: Any, monkeypatch: Any) -> None:
     source.run(
         "create table t (id int primary key, v int)",
