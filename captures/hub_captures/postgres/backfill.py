@@ -9,13 +9,20 @@ comment of the publication, which PostgreSQL lets nobody but its owner write.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
+
+import anyio
 
 from hub.document import encode
 from hub.errors import FatalError, HubError
 from hub.record import TaskName
 from hub_captures.postgres.catalog import Table, matches
 from hub_captures.postgres.connection import Connection, execute, literal, quoted, rows
+from hub_captures.postgres.position import Visibility
+
+VISIBLE_WAIT_S = 60.0
+VISIBLE_POLL_S = 0.02
 
 _MARK = "hub backfill: "
 _REMEMBERED = 20
@@ -49,8 +56,16 @@ async def ask(
     await execute(query, "asking for a backfill", "; ".join(["begin", *statements, "commit"]))
 
 
-async def is_from_owner(query: Connection, publication: str, content: bytes) -> bool:
-    """Whether a request was written by whoever owns the publication."""
+async def is_from_owner(query: Connection, publication: str, content: bytes, xid: int) -> bool:
+    """Whether a request was written by whoever owns the publication, in the transaction `xid`. The stream may bring
+    that before it is visible to anybody: then this waits for it."""
+    deadline = time.monotonic() + VISIBLE_WAIT_S
+    while time.monotonic() < deadline:
+        # The same as pg_current_snapshot, and older.
+        ((text,),) = await rows(query, "taking a snapshot", "select txid_current_snapshot()::text")
+        if Visibility.parse(text).sees(xid):
+            break
+        await anyio.sleep(VISIBLE_POLL_S)
     _, requests = await _comment(query, publication)
     return content.decode(errors="replace") in requests
 

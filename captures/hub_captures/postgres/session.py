@@ -383,7 +383,7 @@ class Session:
             case MissingValues(table, key, names):
                 await self._fetch(table, key, names)
             case Signal(content):
-                await self._upkeep.signal(content)
+                await self._upkeep.signal(content, feed.begin.xid if feed.begin is not None else 0)
                 self._hand_over()
         repeat, feed.repeat = feed.repeat, None
         if repeat is not None and feed.message(repeat):

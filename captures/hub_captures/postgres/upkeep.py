@@ -152,7 +152,7 @@ class Upkeep:
         self._out.notice("table renamed: a new collection begins", table=table.full_name)
         self._tables.track(table, copying_of(self._capture, table, replace=False))
 
-    async def signal(self, content: bytes) -> None:
+    async def signal(self, content: bytes, xid: int) -> None:
         """`select pg_logical_emit_message(true, 'hub.signal', '{"snapshot": ["public.orders"]}')`, with an
         optional `"task"`, the capture that is meant. `"where"` counts only in what `hub backfill` has
         written (see `backfill.py`)."""
@@ -168,7 +168,7 @@ class Upkeep:
                 content=content[:200].decode(errors="replace"),
             )
             return
-        if where and not await is_from_owner(self._query, self._publication, content):
+        if where and not await is_from_owner(self._query, self._publication, content, xid):
             self._out.notice(
                 "a signal with a condition is left alone: only the owner of the publication may set one, by hub backfill",
                 tables=patterns,
