@@ -8,8 +8,9 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Sequence
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from hub import cdc
 from hub.document import encode
 from hub.errors import LogError
 from hub.log.fragment import Fragment, FragmentWriter, Piece
@@ -27,6 +28,11 @@ if TYPE_CHECKING:
 
 OPEN_MAX = 200
 """Fragments written at a time; a segment with more collections is read more than once."""
+
+
+Versions = dict[bytes, "int | tuple[tuple[int, frozenset[str]], ...]"]
+"""By key, the offset of the version that holds all its newest values. Where the newest is partial there are several,
+oldest first, each with the fields that it leaves as they were."""
 
 
 class TooManyKeys(LogError):
@@ -107,7 +113,8 @@ def compact(
     now_us: int,
     keys_max: int,
 ) -> Fragment | None:
-    """Keep of these neighbours the newest version of each key, deletes for a while, and records without a key.
+    """Keep of these neighbours the newest version of each key, with those before it that hold what it leaves as it was;
+    deletes for a while; and records without a key.
 
     Raises TooManyKeys, with nothing changed.
     """
@@ -159,38 +166,64 @@ def _all_pieces(history: History, fragments: Sequence[Fragment]) -> Iterator[tup
 
 def _newest_by_key(
     pieces: Iterator[tuple[Piece, bytes]], key: Sequence[str], keys_max: int
-) -> tuple[dict[bytes, int], int]:
-    """The offset of the newest record of each key, and of the newest truncate (-1 without one)."""
-    newest: dict[bytes, int] = {}
-    truncated = -1
+) -> tuple[Versions, int]:
+    """The newest versions of each key, and the offset of the newest truncate (-1 without one)."""
+    newest: Versions = {}
+    truncated, extra = -1, 0
     for piece, body in pieces:
         if piece.block.encoding != Encoding.NDJSON:
             continue
         batch = _batch(piece, body)
-        for row, offset in enumerate(offsets_of(piece)):
+        for row, (offset, unchanged) in enumerate(zip(offsets_of(piece), _unchanged(batch), strict=True)):
             if batch.op(row) == TRUNCATE:
-                truncated = offset
+                truncated, extra = offset, 0
                 newest.clear()
                 continue
             found = _key_of(batch.docs[row], key)
-            if found is not None:
+            if found is None:
+                continue
+            before = newest.get(found, ())
+            if isinstance(before, tuple):
+                extra -= len(before)
+            if unchanged:
+                newest[found] = after = _after(before, offset, frozenset(unchanged))
+                extra += len(after)
+            else:
                 newest[found] = offset
-        if len(newest) > keys_max:
+        if len(newest) + extra > keys_max:
             raise TooManyKeys(
                 f"collection {batch.collection!r} has more than {keys_max} keys (log.compact_keys_max)"
             )
     return newest, truncated
 
 
+def _after(
+    before: int | tuple[tuple[int, frozenset[str]], ...], offset: int, unchanged: frozenset[str]
+) -> tuple[tuple[int, frozenset[str]], ...]:
+    """The versions that are needed once a partial one has come: those before it that say what it does not."""
+    versions = ((before, frozenset[str]()),) if isinstance(before, int) else before
+    return (*(version for version in versions if not unchanged <= version[1]), (offset, unchanged))
+
+
+def _holds(found: int | tuple[tuple[int, frozenset[str]], ...] | None, offset: int) -> bool:
+    return found == offset if isinstance(found, int) else any(at == offset for at, _ in found or ())
+
+
+def _unchanged(batch: Batch) -> Sequence[Any]:
+    """The fields that each record leaves as they were."""
+    column: Sequence[Any] | None = batch.columns.get(cdc.UNCHANGED)
+    return column if column is not None else [batch.shared.get(cdc.UNCHANGED)] * batch.count
+
+
 def _compacted(
     pieces: Iterator[tuple[Piece, bytes]],
     key: Sequence[str],
-    newest: tuple[dict[bytes, int], int],
+    newest: tuple[Versions, int],
     forget_us: int,
     writer: FragmentWriter,
 ) -> Iterator[tuple[Piece, bytes]]:
     """What stays of these blocks. The writer is told of the oldest delete that does."""
-    kept_offsets, truncated = newest
+    versions, truncated = newest
     for piece, body in pieces:
         if piece.block.encoding != Encoding.NDJSON:
             yield piece, body
@@ -203,7 +236,7 @@ def _compacted(
             if offset < truncated or (op in (DELETE, TRUNCATE) and piece.ts_us < forget_us):
                 continue
             found = _key_of(batch.docs[row], key) if op != TRUNCATE else None
-            if found is None or kept_offsets.get(found) == offset:
+            if found is None or _holds(versions.get(found), offset):
                 keep.append(row)
                 if op in (DELETE, TRUNCATE) and not writer.oldest_delete_us:
                     writer.oldest_delete_us = piece.ts_us

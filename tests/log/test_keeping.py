@@ -254,6 +254,36 @@ async def test_deletes_are_forgotten_once_they_were_kept_for_long_enough(tmp_pat
             assert log.history is not None and log.history.of("a")[0].oldest_delete_us == 0
 
 
+async def test_compaction_keeps_the_values_that_later_versions_leave_as_they_were(tmp_path: Path) -> None:
+    """A large column that an update does not touch is not in it, and a new reader would have it from nowhere else."""
+    rule = Retention(age_s=None, compact=True, compact_after_s=0.0, delete_retention_s=3600.0)
+    schema = CollectionSchema("a", ("/id",)).encode()
+
+    def update(line: bytes, unchanged: list[str] | None) -> Transaction:
+        return Transaction("t", [Batch.of_lines("a", [line], ops=b"u", columns={"unchanged": [unchanged]})])
+
+    async with opened(tmp_path, retention=rule, fragments_after_s=0.0) as log:
+        await log.append(Transaction("t", [Schema("a", schema), batch("a", [0])]))
+        for line, unchanged in (
+            (b'{"id":1,"n":1,"big":"x","large":"y"}', None),
+            (b'{"id":1,"n":2}', ["big", "large"]),
+            (b'{"id":1,"n":3,"big":"z"}', ["large"]),
+            (b'{"id":1,"n":4}', ["big", "large"]),
+            (b'{"id":1,"n":5}', ["big", "large"]),
+            (b'{"id":2,"n":1}', ["big", "large"]),
+            (b'{"id":2,"n":2,"big":"all","large":"of it"}', None),
+        ):
+            await log.append(update(line, unchanged))
+        await log.roll()
+        await log.keeper.keep()
+        await log.keeper.keep()
+        assert log.history is not None and all(f.compacted for f in log.history.of("a"))
+        found = await drained(log.reader("r"))
+        rows = [doc for c in found for i in c.items if isinstance(i, Batch) for doc in i.docs]
+        assert [row.get("n") for row in rows if row["id"] == 1] == [1, 3, 5]
+        assert [row.get("n") for row in rows if row["id"] == 2] == [2]
+
+
 async def test_a_truncate_ends_everything_before_it_in_compaction(tmp_path: Path) -> None:
     rule = Retention(age_s=None, compact=True, compact_after_s=0.0, delete_retention_s=3600.0)
     schema = CollectionSchema("a", ("/id",)).encode()
