@@ -178,8 +178,11 @@ class Writer(threading.Thread):
         connection.execute("insert into event values (%s, %s)", (self._key(), self._text()))
 
     def _new_column(self, connection: psycopg.Connection) -> None:
-        """A new form in the middle of a transaction. The oldest addition goes when there are many."""
-        table = self._random.choice(("account", "item", "event"))
+        """A new form in the middle of a transaction. The oldest addition goes when there are many.
+
+        Not of a table that is truncated as well: to somebody who was away, both together look like a rewrite, after
+        which rows are read again and the log need not hold every change."""
+        table = self._random.choice(("account", "event"))
         key = self._key()
         with connection.transaction():
             self._change(connection)

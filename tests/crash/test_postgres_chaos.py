@@ -26,8 +26,8 @@ import pytest
 from psycopg import errors
 
 from hub import cdc
-from hub.log import Log
 from hub.log.browse import browse
+from hub.log.follower import Follower
 from hub.testing.postgres import PostgresServer
 from hub_captures.postgres import pgoutput
 from hub_captures.postgres.pgoutput import HEADER
@@ -288,33 +288,26 @@ def committed(server: PostgresServer) -> Account:
 
 def logged(data: Path) -> Account:
     """The hub's account. Fails when one transaction comes twice, or after one that was committed later."""
-    import anyio
-
-    return anyio.run(_logged, data)
-
-
-async def _logged(data: Path) -> Account:
     by_commit: dict[int, tuple[int, Counter[str]]] = {}
     places: dict[int, int] = {}
     newest_of_table: dict[str, int] = {}
     wanted = {f"shop/public.{name}" for name in COUNTED}
-    async with Log.open(data) as log:
-        for row in browse(log, wanted.__contains__):
-            batch = row.batch
-            if cdc.SNAPSHOT in batch.shared:
-                continue
-            table = batch.collection.rpartition(".")[2]
-            commits, xids = (
-                batch.columns.get(name) or repeat(batch.shared[name], batch.count)
-                for name in (cdc.COMMIT_LSN, cdc.TRANSACTION_ID)
-            )
-            for (commit, xid), records in groupby(zip(commits, xids, strict=True)):
-                assert commit >= newest_of_table.get(table, 0), "a transaction after one that committed later"
-                assert places.setdefault(commit, row.piece.seq) == row.piece.seq, (
-                    "a transaction in two frames"
-                )
-                newest_of_table[table] = commit
-                by_commit.setdefault(commit, (xid, Counter()))[1][table] += sum(1 for _ in records)
+    log = Follower(data)
+    log.refresh()
+    for row in browse(log, wanted.__contains__):
+        batch = row.batch
+        if cdc.SNAPSHOT in batch.shared:
+            continue
+        table = batch.collection.rpartition(".")[2]
+        commits, xids = (
+            batch.columns.get(name) or repeat(batch.shared[name], batch.count)
+            for name in (cdc.COMMIT_LSN, cdc.TRANSACTION_ID)
+        )
+        for (commit, xid), records in groupby(zip(commits, xids, strict=True)):
+            assert commit >= newest_of_table.get(table, 0), "a transaction after one that committed later"
+            assert places.setdefault(commit, row.piece.seq) == row.piece.seq, "a transaction in two frames"
+            newest_of_table[table] = commit
+            by_commit.setdefault(commit, (xid, Counter()))[1][table] += sum(1 for _ in records)
     ordered = sorted(by_commit)
     assert [places[commit] for commit in ordered] == sorted(places.values()), "frames out of order"
     return [(xid, dict(counted)) for xid, counted in (by_commit[commit] for commit in ordered)]
