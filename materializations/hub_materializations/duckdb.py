@@ -340,12 +340,14 @@ def _mapped(path: str) -> Iterator[None]:
         raise Refused(_first_line(error)) from error
     except _PASSING as error:
         raise TransientError(f"{path}: {_first_line(error)}") from error
-    except duckdb.IOException as error:
-        text = _first_line(error)
-        passing = "lock" in text or "No space left" in text
-        raise (TransientError if passing else FatalError)(f"{path}: {text}") from error
     except duckdb.Error as error:
-        raise FatalError(f"{path}: {_first_line(error)}") from error
+        text = _first_line(error)
+        # A segment found corrupted while the file is open was damaged in memory as far as anybody has seen; opened
+        # again, the file goes on from its cursor, or says that it is damaged itself.
+        passing = text.startswith("Corrupted ")
+        if isinstance(error, duckdb.IOException):
+            passing = passing or "set lock on file" in text or "No space left" in text
+        raise (TransientError if passing else FatalError)(f"{path}: {text}") from error
 
 
 def _first_line(error: Exception) -> str:

@@ -1,0 +1,29 @@
+"""What an error of DuckDB means for the task: opened again, or stopped."""
+
+from __future__ import annotations
+
+import duckdb
+import pytest
+
+from hub.errors import FatalError, HubError, TransientError
+from hub_materializations.duckdb import _mapped
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        (
+            "Corrupted uncompressed string segment: dictionary offset 9 exceeds dictionary size 1",
+            TransientError,
+        ),
+        (
+            "Corrupt database file: computed checksum 1 does not match stored checksum 2 in block 3",
+            FatalError,
+        ),
+    ],
+)
+def test_a_file_is_opened_again_when_that_may_help_and_not_when_it_is_damaged(
+    text: str, wanted: type[HubError]
+) -> None:
+    with pytest.raises(wanted, match=text.partition(":")[0]), _mapped("w.duckdb"):
+        raise duckdb.IOException(text)
