@@ -344,7 +344,7 @@ def _mapped(path: str) -> Iterator[None]:
         text = _first_line(error)
         # A segment found corrupted while the file is open was damaged in memory as far as anybody has seen; opened
         # again, the file goes on from its cursor, or says that it is damaged itself.
-        passing = text.startswith("Corrupted ")
+        passing = text.removeprefix("IO Error: ").startswith("Corrupted ")
         if isinstance(error, duckdb.IOException):
             passing = passing or "set lock on file" in text or "No space left" in text
         raise (TransientError if passing else FatalError)(f"{path}: {text}") from error
