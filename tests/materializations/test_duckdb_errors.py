@@ -20,6 +20,8 @@ from hub_materializations.duckdb import _mapped
             "Corrupt database file: computed checksum 1 does not match stored checksum 2 in block 3",
             FatalError,
         ),
+        ("IO Error: Corrupted ALP segment: offset 9 exceeds 1", TransientError),
+        ('IO Error: Could not set lock on file "w.duckdb": Conflicting lock is held', TransientError),
     ],
 )
 def test_a_file_is_opened_again_when_that_may_help_and_not_when_it_is_damaged(
