@@ -8,8 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ import psycopg
 import pytest
 
 from hub.testing.postgres import PostgresServer
+from tests.crash.hub_process import hub_running
 
 ROWS = 6_000
 KILLS = 4
@@ -74,20 +74,6 @@ class Writer(threading.Thread):
     def finish(self) -> None:
         self.stopping.set()
         self.join()
-
-
-@contextmanager
-def hub_running(config: Path, output: Path) -> Iterator[subprocess.Popen[bytes]]:
-    with output.open("ab") as stream:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "hub.cli", "run", str(config), "--no-live"], stdout=stream, stderr=stream
-        )
-        try:
-            yield process
-        finally:
-            if process.poll() is None:
-                process.kill()
-            process.wait()
 
 
 def run_until(config: Path, output: Path, reached: Callable[[], bool]) -> None:

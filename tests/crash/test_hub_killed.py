@@ -12,11 +12,9 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import duckdb
@@ -24,6 +22,7 @@ import psycopg
 import pytest
 
 from hub.testing.postgres import PostgresServer
+from tests.crash.hub_process import hub_running
 
 KILLS = int(os.environ.get("HUB_TEST_KILLS", "20"))
 ROWS = 20_000
@@ -146,20 +145,6 @@ class Watcher(threading.Thread):
     def finish(self) -> None:
         self.stopping.set()
         self.join()
-
-
-@contextmanager
-def hub_running(config: Path, log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    with log.open("ab") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "hub.cli", "run", str(config), "--no-live"], stdout=output, stderr=output
-        )
-        try:
-            yield process
-        finally:
-            if process.poll() is None:
-                process.kill()
-            process.wait()
 
 
 @pytest.mark.timeout(420)
