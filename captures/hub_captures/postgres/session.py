@@ -8,7 +8,6 @@ next chunk of a table. Two others tell the server what is durable, and look afte
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 
 import anyio
 import anyio.lowlevel
@@ -17,22 +16,18 @@ import msgspec
 from hub.capture import Outlet
 from hub.errors import HubError, TransientError
 from hub.record import Batch
-from hub.schema import CollectionSchema
+from hub_captures.postgres.answers import Answers
 from hub_captures.postgres.capture import PostgresCapture
-from hub_captures.postgres.catalog import Table, load_types
-from hub_captures.postgres.connection import Connection, quoted, rows
+from hub_captures.postgres.connection import Connection
 from hub_captures.postgres.copier import Copier
-from hub_captures.postgres.feed import Feed, MissingValues, Signal, UnknownOrder, UnknownRelation
-from hub_captures.postgres.gathered import Gathered
-from hub_captures.postgres.keys import rank_query, row_of, sort_key, values_of
-from hub_captures.postgres.layout import ColumnOf, Layout, layout
+from hub_captures.postgres.feed import Feed
+from hub_captures.postgres.layout import Layouts
 from hub_captures.postgres.ledger import Ledger, messages_of
-from hub_captures.postgres.pgoutput import Relation, keepalive
-from hub_captures.postgres.position import Key, PostgresPosition, lsn_text
+from hub_captures.postgres.pgoutput import keepalive
+from hub_captures.postgres.position import PostgresPosition, lsn_text
 from hub_captures.postgres.ranges import Ranges
 from hub_captures.postgres.server import drop_slot, publication_option
 from hub_captures.postgres.start import Prepared, prepare
-from hub_captures.postgres.tables import key_of
 from hub_captures.postgres.types import PgType
 from hub_captures.postgres.upkeep import Upkeep
 from hub_captures.postgres.wire import ChangeStream
@@ -100,12 +95,11 @@ class Session:
         self._publication = prepared.publication
         self._slot = prepared.slot
         self._stale = prepared.stale
-        self._types: dict[int, PgType] = {}
+        types: dict[int, PgType] = {}
+        self._layouts = Layouts(out, query, types)
         self._upkeep = Upkeep(
-            capture, out, query, self._tables, self._types, is_standby=prepared.identity.is_standby
+            capture, out, query, self._tables, types, is_standby=prepared.identity.is_standby
         )
-        self._layouts: dict[tuple[object, ...], Layout] = {}
-        self._described: dict[str, CollectionSchema] = {}
         self._feed = Feed(
             messages_of(out.task) if capture.messages else None,
             Ledger(out.task) if capture.transactions else None,
@@ -118,11 +112,12 @@ class Session:
             copying,
             self._tables,
             self._feed,
-            self._types,
-            self._layouts_of,
+            types,
+            self._layouts.of_tables,
             self._upkeep.altered,
             ranges,
         )
+        self._answers = Answers(query, self._tables, self._feed, self._layouts, self._upkeep)
         self._feed.lsn = prepared.lsn
         self._feed.undecided = set(prepared.xids)
         self._idle_lsn = prepared.lsn
@@ -206,7 +201,12 @@ class Session:
             if self._failure is not None:
                 raise self._failure
             if feed.obstacle is not None:
-                await self._clear_obstacle()
+                if (
+                    await self._answers.clear()
+                    and not feed.is_replaying
+                    and not (feed.hold and feed.begin is None)
+                ):
+                    self._stream.resume()
             elif feed.has_committed:
                 await self._send(whole=True)
             elif feed.bytes > self._capture.batch:
@@ -218,7 +218,8 @@ class Session:
                 if not feed.is_replaying and not feed.hold:
                     self._stream.resume()
             elif self._refresh_due and feed.begin is None:
-                await self._refresh()
+                self._refresh_due = False
+                await self._answers.refresh()
             elif await self._copy_turn():
                 continue
             else:
@@ -246,11 +247,11 @@ class Session:
         taken = self._feed.take(whole=whole)
         batches: list[Batch] = []
         for schema, batch in taken:
-            if self._described.get(schema.collection) != schema:
+            if not self._layouts.is_described(schema):
                 if batches:
                     await self._out.send(batches, None)
                     batches = []
-                await self._describe(schema)
+                await self._layouts.describe(schema)
             batches.append(batch)
         if batches or whole:
             await self._out.send(batches, position, self._tables.due_note() if whole else None)
@@ -287,11 +288,6 @@ class Session:
         names = [tracked.table.full_name for _, tracked in settled if tracked.table is not None]
         if names:
             self._out.notice("copied", tables=len(names), first=names[0])
-
-    async def _describe(self, schema: CollectionSchema) -> None:
-        if self._described.get(schema.collection) != schema:
-            await self._out.describe(schema)
-            self._described[schema.collection] = schema
 
     async def _move_idle_position(self) -> None:
         """Others write WAL, or a copy waits for the stream to pass it: say so, as nothing is pending."""
@@ -349,110 +345,6 @@ class Session:
         if self._feed.hold:
             self._feed.hold = False
             self._stream.resume()
-
-    async def _layouts_of(self, tables: Sequence[Table]) -> list[Layout]:
-        """How the rows of tables are laid out, after it was said what they mean."""
-        await load_types(self._query, {c.type_oid for table in tables for c in table.columns}, self._types)
-        made = []
-        for table in tables:
-            columns = [(column.name, column.type_oid, column.modifier) for column in table.columns]
-            made.append(await self._layout(table.schema, table.name, columns, table.key))
-            await self._describe(made[-1].schema)
-        return made
-
-    async def _layout(
-        self, schema: str, table: str, columns: Sequence[ColumnOf], key: Sequence[str]
-    ) -> Layout:
-        wanted = (schema, table, tuple(columns), tuple(key))
-        made = self._layouts.get(wanted)
-        if made is None:
-            await load_types(self._query, [oid for _, oid, _ in columns], self._types)
-            made = layout(self._out.task, schema, table, columns, key, self._types)
-            self._layouts[wanted] = made
-        return made
-
-    async def _clear_obstacle(self) -> None:
-        """Ask the server what the feed could not know, and let the stream go on."""
-        feed = self._feed
-        obstacle, feed.obstacle = feed.obstacle, None
-        match obstacle:
-            case UnknownRelation(relation):
-                await self._place(relation)
-            case UnknownOrder(table, key):
-                await self._rank(table, key)
-            case MissingValues(table, key, names):
-                await self._fetch(table, key, names)
-            case Signal(content):
-                await self._upkeep.signal(content, feed.begin.xid if feed.begin is not None else 0)
-                self._hand_over()
-        repeat, feed.repeat = feed.repeat, None
-        if repeat is not None and feed.message(repeat):
-            return
-        if not feed.is_replaying and not (feed.hold and feed.begin is None):
-            self._stream.resume()
-
-    async def _rank(self, table: Gathered, key: Key) -> None:
-        handover = table.handover
-        tracked = self._tables.by_oid[table.relation.oid]
-        assert handover is not None
-        assert tracked.table is not None
-        query = rank_query(tracked.table, key, handover.bounds())
-        ((rank,),) = await rows(self._query, "comparing keys", query)
-        handover.learn(key, rank)
-
-    async def _fetch(self, table: Gathered, key: Key, names: Sequence[str]) -> None:
-        """The present values of some fields. A later change of the row comes in the stream and corrects them."""
-        self._feed.fetched = {}
-        tracked = self._tables.by_oid.get(table.relation.oid)
-        if tracked is None or tracked.table is None or not table.key_indexes:
-            return
-        there = {column.name for column in tracked.table.columns}
-        wanted = [name for name in names if name in there]
-        if not wanted:
-            return
-        # Not a cast to text, which is another form for some types; and a value that was too large to send is no null.
-        columns = ", ".join([f"format('%s', {quoted(name)})" for name in wanted])
-        where = f"{row_of(tracked.table.key)} = {values_of(key)}"
-        found = await rows(
-            self._query, "fetching large values", f"select {columns} from {tracked.table.sql} where {where}"
-        )
-        for row in found:
-            cells = zip(wanted, row, strict=True)
-            self._feed.fetched = {name: table.decoder.field(name, value.encode()) for name, value in cells}
-
-    async def _place(self, relation: Relation) -> None:
-        """Rows of a relation will follow: find out what they mean, and where they go."""
-        tracked = self._tables.by_oid.get(relation.oid)
-        if tracked is None:
-            await self._refresh()
-            tracked = self._tables.by_oid.get(relation.oid)
-        if tracked is None:
-            self._feed.place(relation, None)
-            return
-        before = self._feed.tables.get(relation.oid.to_bytes(4))
-        await self._upkeep.watch_form(tracked, relation, before.relation if before is not None else None)
-        columns = [(column.name, column.type_oid, column.modifier) for column in relation.columns]
-        made = await self._layout(relation.schema, relation.table, columns, key_of(relation, tracked.table))
-        if tracked.handover is not None and tracked.table is not None:
-            await load_types(self._query, [c.type_oid for c in tracked.table.columns], self._types)
-            tracked.handover.order(sort_key(tracked.table, self._types))
-        gathered = Gathered(made.schema, relation, made.decoder, made.key_indexes, tracked.handover)
-        self._feed.place(relation, gathered)
-
-    async def _refresh(self) -> None:
-        """Bring the tables in step with the catalog."""
-        self._refresh_due = False
-        for oid in await self._upkeep.refresh(self._feed.lsn):
-            # Its name belongs to another table now, and its late changes would stand among that one's rows.
-            self._feed.tables[oid.to_bytes(4)] = None
-        self._hand_over()
-
-    def _hand_over(self) -> None:
-        """Let the feed judge changes by the copies that have begun meanwhile."""
-        for oid, tracked in self._tables.by_oid.items():
-            gathered = self._feed.tables.get(oid.to_bytes(4))
-            if gathered is not None and gathered.handover is not tracked.handover:
-                gathered.handover = tracked.handover
 
     async def _look_after(self) -> None:
         """Gauges, and now and then a look at the catalog."""
