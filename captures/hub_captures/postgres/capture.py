@@ -99,15 +99,15 @@ class PostgresCapture(Capture[PostgresPosition], frozen=True, kw_only=True):
     on_gap: Annotated[
         Literal["stop", "resnapshot"],
         Meta(
-            description="When changes were lost for good (slot dropped or invalidated, server restored): `stop` with "
-            "the reason, or read all tables again."
+            description="When changes were lost for good (slot dropped or invalidated, server restored, a table out of the "
+            "publication for a while): `stop` with the reason, or read all tables, or that one, again."
         ),
     ] = "stop"
     on_rewrite: Annotated[
         Literal["resnapshot", "stop", "ignore"],
         Meta(
             description="When a table was rewritten without a trace in the stream (`ALTER … TYPE … USING`, a column "
-            "added with a default): read its rows again, stop, or go on."
+            "added with a default, a partition attached with its rows): read its rows again, stop, or go on."
         ),
     ] = "resnapshot"
     on_rename: Annotated[

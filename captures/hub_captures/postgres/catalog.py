@@ -50,6 +50,12 @@ class Table(msgspec.Struct, frozen=True):
     row_filter: str | None
     column_list: tuple[str, ...] | None = None
     """The columns that the publication names, where it names some."""
+    touched_crc: int = 0
+    """A checksum of the transactions that last touched the columns: whatever rewrites the rows does."""
+    member_crc: int = 0
+    """A checksum of how it is in the publication: another one when it was taken out and put in again."""
+    attached: tuple[int, ...] = ()
+    """Partitions that were tables of their own before they were attached. Their rows of then never come in the stream."""
 
     @property
     def full_name(self) -> str:
@@ -65,7 +71,19 @@ class Table(msgspec.Struct, frozen=True):
     def followed(self) -> Followed:
         """What is remembered of it once it is copied."""
         columns = [(column.name, column.type_oid, column.modifier) for column in self.columns]
-        return Followed(self.filenode, columns_crc(columns), name_crc(self.schema, self.name))
+        return Followed(
+            self.filenode,
+            columns_crc(columns),
+            name_crc(self.schema, self.name),
+            self.touched_crc,
+            self.member_crc,
+            _checksum(self.attached),
+        )
+
+
+def _checksum(of: object) -> int:
+    """Never 0, which stands for what is not known."""
+    return zlib.crc32(repr(of).encode()) or 1
 
 
 def columns_crc(columns: Iterable[tuple[str, int, int]]) -> int:
@@ -81,12 +99,22 @@ def name_crc(schema: str, table: str) -> int:
 _TABLES = """
 select c.oid::bigint, n.nspname, c.relname, c.relkind::text,
        coalesce(pg_relation_filenode(c.oid), 0)::bigint, c.relreplident::text, c.relpersistence::text,
+       greatest(c.reltuples, 0)::bigint,
        case c.relkind when 'p' then (
-           with recursive below(oid) as (
-               select c.oid union all select i.inhrelid from pg_inherits i join below b on i.inhparent = b.oid)
-           select sum(greatest(l.reltuples, 0)) from below b join pg_class l on l.oid = b.oid
-            where l.relkind <> 'p')
-       else greatest(c.reltuples, 0) end::bigint,
+           with recursive below(oid, attached) as (
+               select c.oid, false
+               union all
+               select i.inhrelid, b.attached or not exists (
+                          select from pg_attribute first join pg_attribute a using (attrelid)
+                           where first.attrelid = i.inhrelid and first.attnum = -1 and a.attnum > 0
+                             and a.xmin = first.xmin and a.cmin = first.cmin)
+                 from pg_inherits i join below b on i.inhparent = b.oid)
+           select json_build_array(sum(greatest(l.reltuples, 0))::bigint, pg_relation_filenode(min(l.oid))::bigint,
+                                   json_agg(l.oid::bigint order by l.oid) filter (where b.attached))
+             from below b join pg_class l on l.oid = b.oid
+            where l.relkind <> 'p') end,
+       (select string_agg(a.xmin::text, ' ' order by a.attnum)
+          from pg_attribute a where a.attrelid = c.oid and a.attnum > 0),
        (select json_agg(json_build_array(
                    a.attname, a.atttypid::bigint, a.atttypmod,
                    case when a.attcollation = 0 then ''
@@ -117,34 +145,42 @@ select c.oid::bigint, n.nspname, c.relname, c.relkind::text,
    and {condition}
  order by n.nspname, c.relname
 """
+"""A partition that was made as one has its columns from the command that made it; ATTACH writes all of them anew. The
+partition that was made first stands for the files of all: what rewrites a partitioned table rewrites each."""
 
 
 _MEMBERS = """
-select r.prrelid::bigint, {names_of_listed} any(r.prattrs)), pg_get_expr(r.prqual, r.prrelid), {generated}
+select r.prrelid::bigint, array[p.oid::text, p.xmin::text, r.oid::text],
+       {names_of_listed} any(r.prattrs)), pg_get_expr(r.prqual, r.prrelid), {generated}
   from pg_publication p join pg_publication_rel r on r.prpubid = p.oid join pg_class k on k.oid = r.prrelid
  where p.pubname = %(publication)s and {is_list} and ({all} or k.oid = any(%(oids)s::oid[]))
    and not (k.relispartition and exists (
        select from pg_partition_ancestors(k.oid) a join pg_publication_rel o on o.prrelid = a.relid
         where o.prpubid = p.oid and a.relid <> k.oid))
 union all
-select k.relid::bigint, {names_of_found} any(k.attrs)), pg_get_expr(k.qual, k.relid), {generated}
+select k.relid::bigint, array[p.oid::text, p.xmin::text, s.oid::text] || {rows_of_found},
+       {names_of_found} any(k.attrs)), pg_get_expr(k.qual, k.relid), {generated}
   from pg_publication p cross join lateral pg_get_publication_tables(p.pubname::text) k
+  join pg_class c on c.oid = k.relid
+  left join pg_publication_namespace s on s.pnpubid = p.oid and s.pnnspid = c.relnamespace
  where p.pubname = %(publication)s and not {is_list} and ({all} or k.relid = any(%(oids)s::oid[]))
 """
 """A publication that lists its tables is read from the catalog itself: the server's own function (and the view on it)
-opens every table, and would wait for whoever has locked one of them."""
+opens every table, and would wait for whoever has locked one of them. Whatever changes what a publication
+sends of a table leaves another row of one of the catalogs, and so another checksum."""
 
 _MEMBERS_BEFORE_15 = """
-select k.relid::bigint, null::name[], null::text, false
+select k.relid::bigint, array[p.oid::text, p.xmin::text] || {rows_of_found}, null::name[], null::text, false
   from pg_publication p cross join lateral pg_get_publication_tables(p.pubname::text) k
  where p.pubname = %(publication)s and ({all} or k.relid = any(%(oids)s::oid[]))
 """
 
 
 class _Membership(NamedTuple):
-    """How a publication holds a table: these columns, None for all, and rows that satisfy this condition.
-    `with_generated` says that all means stored generated ones too."""
+    """How a publication holds a table: the catalog's rows that say so, the columns, None for all, and the condition on
+    rows. `with_generated` says that all columns means stored generated ones too."""
 
+    rows_of_catalog: Sequence[str | None]
     columns: Sequence[str] | None
     row_filter: str | None
     with_generated: bool
@@ -160,6 +196,8 @@ async def _members(
         all="true" if oids is None else "false",
         names_of_listed=names.format("r.prrelid"),
         names_of_found=names.format("k.relid"),
+        rows_of_found="array(select r.oid::text from pg_publication_rel r where r.prpubid = p.oid and (r.prrelid = k.relid "
+        "or r.prrelid in (select relid from pg_partition_ancestors(k.relid))) order by r.oid)",
         generated="p.pubgencols = 's'" if version >= 18 else "false",
         is_list="(p.pubviaroot and not p.puballtables and not exists "
         "(select from pg_publication_namespace s where s.pnpubid = p.oid))",
@@ -212,9 +250,14 @@ def _table(row: tuple, member: _Membership | None, version: int) -> Table:  # ty
         identity,
         persistence,
         estimate,
+        parts,
+        touched,
         columns,
         indexes,
     ) = row
+    attached: list[int] = []
+    if parts:
+        estimate, filenode, attached = parts[0], parts[1] or 0, parts[2] or []
     sent = [
         TableColumn(column, type_oid, modifier, collation, has_missing)
         for column, type_oid, modifier, collation, generated, has_missing in columns or ()
@@ -237,6 +280,9 @@ def _table(row: tuple, member: _Membership | None, version: int) -> Table:  # ty
         member is not None,
         member.row_filter if member is not None else None,
         tuple(member.columns) if member is not None and member.columns is not None else None,
+        _checksum(touched),
+        _checksum(member.rows_of_catalog) if member is not None else 0,
+        tuple(attached),
     )
 
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from hub.capture import Outlet
 from hub.record import Batch
-from hub_captures.postgres import catalog
+from hub_captures.postgres import catalog, server
 from hub_captures.postgres.capture import PostgresCapture
 from hub_captures.postgres.catalog import Table
 from hub_captures.postgres.connection import Connection
@@ -37,7 +37,7 @@ from hub_captures.postgres.snapshot import (
     read_chunk,
     read_whole,
 )
-from hub_captures.postgres.tables import Tables, Tracked
+from hub_captures.postgres.tables import Tables, Tracked, is_altered
 from hub_captures.postgres.types import PgType
 
 CHUNK_S = 0.25
@@ -51,6 +51,9 @@ TABLES_AT_ONCE = 100
 DEFER_S = 1.0
 DEFER_MAX_S = 60.0
 """A table that somebody has locked is left alone for so long, longer each time."""
+EARLY_S = 0.05
+EARLY_MAX_S = 5.0
+"""New tables wait so long, longer each time, for the transactions that were open when they were taken up."""
 
 LayoutsOf = Callable[[Sequence[Table]], Awaitable[list[Layout]]]
 
@@ -90,6 +93,7 @@ class Copier:
         self._held: _Held | None = None
         self._hold_from = 0.0
         self._rows: dict[int, int] = {}
+        self._early_s = EARLY_S
         self._singly = 0
         """So many turns read one table each, since one of several stood in the way of the others."""
 
@@ -125,6 +129,8 @@ class Copier:
             self._out.count("snapshot_chunk_retries")
             if error.is_locked:
                 self._defer(there)
+            elif error.is_early:
+                await self._defer_all()
             return False
         except Moved:
             await self._look_again(there)
@@ -149,6 +155,28 @@ class Copier:
         tracked.deferred_until = time.monotonic() + tracked.deferred_s
         self._out.notice("the copy waits for a lock on the table", table=table.full_name)
 
+    async def _defer_all(self) -> None:
+        """Transactions are open that may have written to new tables before the publication had them."""
+        until = time.monotonic() + self._early_s
+        self._tables.begin_not_before = self._hold_from = until
+        if self._early_s > 1.0:
+            for writer in (await server.open_writers(self._connection))[:1]:
+                self._out.notice(
+                    "the copy of new tables waits for an open transaction to end",
+                    pid=writer.pid,
+                    age_s=round(writer.age_s),
+                    user=writer.user,
+                    application=writer.application,
+                )
+        self._early_s = min(EARLY_MAX_S, self._early_s * 2)
+
+    def _require_sight(self, chosen: Sequence[tuple[int, Tracked, Table]], moment: Moment) -> None:
+        """Tables are begun only under a snapshot that sees all that the stream has not brought of them. Raises NotYet."""
+        begins = any(tracked.handover and not tracked.handover.state.began for _, tracked, _ in chosen)
+        if begins and moment.visibility.xmin < self._tables.begin_after:
+            raise NotYet(is_early=True)
+        self._early_s = EARLY_S
+
     async def _look_again(self, chosen: Sequence[tuple[int, Tracked, Table]]) -> None:
         """Tables are not where they were: renamed, taken out of the publication, or gone."""
         oids = [oid for oid, _, _ in chosen]
@@ -169,6 +197,7 @@ class Copier:
             tables = [table for _, _, table in chosen]
             try:
                 moment = await begin_state(self._connection, tables, self._feed.undecided)
+                self._require_sight(chosen, moment)
                 there = await as_locked(self._connection, self._publication, tables)
             except (NotYet, Moved):
                 await end_state(self._connection)
@@ -199,13 +228,14 @@ class Copier:
         batches: list[Batch] = []
         left: int = self._capture.chunk
         async with self._state(tables) as (moment, there):
+            self._require_sight(chosen, moment)
             layouts = await self._layouts_of(there)
             for (oid, tracked, _), table, layout in zip(chosen, there, layouts, strict=True):
                 handover = tracked.handover
                 assert handover is not None
                 if not handover.state.began:
                     tracked.followed = table.followed
-                elif table.followed.columns_crc != tracked.followed.columns_crc:
+                elif is_altered(tracked.followed, table.followed):
                     await self._altered(tracked, table)
                     if tracked.handover is not handover:
                         # Rows that were read say something else by now.

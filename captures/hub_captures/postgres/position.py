@@ -73,12 +73,16 @@ class Copying(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Followed(NamedTuple):
-    """What is remembered of a table that is followed: its file on disk, and checksums of its columns and name.
-    When file and columns change together, its rows were rewritten without a trace in the stream."""
+    """What is remembered of a table that is followed, to notice what the stream does not show: its file on disk, and
+    checksums of its columns, its name, the transactions that last touched its columns, how it came into
+    the publication, and the partitions that were filled before they were attached. 0 is not known."""
 
     filenode: int
     columns_crc: int
     name_crc: int
+    touched_crc: int = 0
+    member_crc: int = 0
+    attached_crc: int = 0
 
 
 class Copied(msgspec.Struct, frozen=True, array_like=True):
@@ -124,21 +128,23 @@ class PostgresPosition(Position, frozen=True, omit_defaults=True):
         return not self.copying and not self.copied and not self.waiting
 
 
-_FOLLOWED = struct.Struct(">IIII")
+_FOLLOWED = struct.Struct(">7I")
+_FOLLOWED_BEFORE = struct.Struct(">4I")
+_NOTE_FORM = b"\x02"
+"""Begins a note; those of before were a multiple of four bytes long and said less."""
 _OID = struct.Struct(">I")
 
 
 def pack_followed(tables: Mapping[int, Followed]) -> bytes:
-    """The note: tables that are followed, in 16 bytes each."""
-    return b"".join([_FOLLOWED.pack(oid, *each) for oid, each in tables.items()])
+    """The note: tables that are followed, in 28 bytes each."""
+    return _NOTE_FORM + b"".join([_FOLLOWED.pack(oid, *each) for oid, each in tables.items()])
 
 
 def unpack_followed(note: bytes) -> dict[int, Followed]:
     """Read what `pack_followed` wrote."""
-    return {
-        oid: Followed(filenode, columns_crc, name_crc)
-        for oid, filenode, columns_crc, name_crc in _FOLLOWED.iter_unpack(note)
-    }
+    if len(note) % 4 == 0:
+        return {oid: Followed(*each) for oid, *each in _FOLLOWED_BEFORE.iter_unpack(note)}
+    return {oid: Followed(*each) for oid, *each in _FOLLOWED.iter_unpack(note[1:])}
 
 
 def pack_oids(oids: Iterable[int]) -> str:

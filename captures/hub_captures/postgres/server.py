@@ -124,6 +124,15 @@ async def flushed_lsn(query: Connection) -> int:
     return int(lsn)
 
 
+async def first_unborn(query: Connection) -> int:
+    """The id of the next transaction to come, 64 bits wide: all that write now have a smaller one."""
+    current = "pg_snapshot_xmax(pg_current_snapshot())"
+    if query.info.server_version < 130000:
+        current = "txid_snapshot_xmax(txid_current_snapshot())"
+    ((xid,),) = await rows(query, "asking for the next transaction", f"select {current}::text::bigint")
+    return int(xid)
+
+
 async def create_slot(wire: Connection, name: str, *, failover: bool) -> int:
     """Make the slot. Waits for every transaction that is writing now. The LSN from which it decodes."""
     version = wire.info.server_version // 10000

@@ -133,12 +133,14 @@ class Piece(NamedTuple):
 
 
 class NotYet(Exception):
-    """A chunk may not be read now: some transaction that the stream has shown is still invisible, or somebody
-    holds a lock on the table (`is_locked`). Try again a little later."""
+    """A chunk may not be read now: some transaction that the stream has shown is still invisible, somebody holds a lock
+    on the table (`is_locked`), or the table is new and transactions are open that may have written to it before
+    (`is_early`). Try again a little later."""
 
-    def __init__(self, *, is_locked: bool = False) -> None:
+    def __init__(self, *, is_locked: bool = False, is_early: bool = False) -> None:
         super().__init__()
         self.is_locked = is_locked
+        self.is_early = is_early
 
 
 class Moved(Exception):

@@ -20,8 +20,8 @@ from hub_captures.postgres.checks import missing_rights
 from hub_captures.postgres.connection import Connection, quoted
 from hub_captures.postgres.position import Copying, PostgresPosition, lsn_text
 from hub_captures.postgres.server import Identity, Publication, Slot
-from hub_captures.postgres.tables import Tables, restored
-from hub_captures.postgres.upkeep import choose, copying_of, member_of
+from hub_captures.postgres.tables import Tables, difference, restored
+from hub_captures.postgres.upkeep import choose, copying_of, judge_missed, member_of
 
 WAIT_NOTICE_S = 5.0
 """How often it is said what the creation of a slot is waiting for."""
@@ -88,15 +88,16 @@ async def prepare(
     _require_named(capture, chosen, found)
     if resume is None:
         return await _begin(capture, out, query, wire, identity, slot, publication, chosen, replace=replace)
-    if capture.is_managed:
-        await _bring_in_step(capture, query, publication_name, chosen, found)
+    if capture.is_managed and await _bring_in_step(capture, query, publication_name, chosen, found):
+        chosen = choose(capture, await catalog.tables(query, publication_name, roots_only=True))
     assert slot is not None
     if capture.failover and identity.has_failover and not slot.failover:
         await server.make_failover(wire, slot_name)
         out.notice("the slot is known to standbys from now on", slot=slot_name)
     tables = restored(
-        resume, out.note, chosen, lambda table: copying_of(capture, table, replace=resume.replaces)
+        resume, out.note, chosen, lambda table, replace: copying_of(capture, table, replace=replace)
     )
+    judge_missed(capture, out, tables, difference(tables, chosen).missed)
     if capture.consistent_snapshot:
         tables.begin_anew()
     if capture.snapshot == "always":
@@ -116,6 +117,8 @@ async def prepare(
         await server.change_in_publication(
             query, publication_name, [member_of(capture, table) for table in changed]
         )
+    if tables.is_copying:
+        tables.begin_after = await server.first_unborn(query)
     return Prepared(identity, publication_name, slot_name, resume.lsn, resume.xids, tables, None)
 
 
@@ -312,8 +315,8 @@ async def _bring_in_step(
     publication_name: str,
     chosen: list[Table],
     found: list[Table],
-) -> None:
-    """Let the managed publication hold the tables that are wanted, and no other."""
+) -> bool:
+    """Let the managed publication hold the tables that are wanted, and no other. True when it did not."""
     wanted = {table.oid for table in chosen}
     surplus = [table for table in found if table.in_publication and table.oid not in wanted]
     missing = [table for table in chosen if not table.in_publication]
@@ -323,3 +326,4 @@ async def _bring_in_step(
         await server.add_to_publication(
             query, publication_name, [member_of(capture, table) for table in missing]
         )
+    return bool(surplus or missing)

@@ -23,8 +23,8 @@ from hub_captures.postgres.position import (
     unpack_oids,
 )
 
-_WIDER = {("int2", "int4"), ("int2", "int8"), ("int4", "int8"), ("varchar", "text"), ("text", "varchar")}
-"""Changes of type that keep every value as it reads."""
+_WIDER = {("int2", "int4"), ("int2", "int8"), ("int4", "int8")}
+"""Changes of type that rewrite a table and keep every value as it reads."""
 
 
 class Tracked:
@@ -51,6 +51,11 @@ class Tables:
         """Those whose copy goes on, or is complete with changes still to be judged."""
         self._said_of_waiting: tuple[bool, dict[str, Copying]] | None = None
         self._note_is_due = True
+        self.begin_after = 0
+        """The first snapshot of a table must see every transaction before this one (64 bits): while those were writing,
+        the publication may have been without the table, and what they wrote then never comes in the stream."""
+        self.begin_not_before = 0.0
+        """A time of the monotonic clock before which no copy is begun."""
 
     def track(self, table: Table, copying: Copying | None) -> Tracked:
         """Keep a table: from the start of a copy, or following it when there is nothing to copy.
@@ -86,8 +91,9 @@ class Tables:
 
     def follow(self, oid: int, followed: Followed) -> None:
         """The table's copy is over, or its form has changed."""
-        self.by_oid[oid].followed = followed
-        self._note_is_due = True
+        if self.by_oid[oid].followed != followed:
+            self.by_oid[oid].followed = followed
+            self._note_is_due = True
 
     def began(self, oid: int) -> None:
         """The first rows of a table were read."""
@@ -130,6 +136,8 @@ class Tables:
             assert tracked.handover is not None
             if not tracked.handover.is_complete and tracked.deferred_until <= now:
                 return [(oid, tracked)]
+        if now < self.begin_not_before:
+            return []
         return list(islice(((o, t) for o, t in self._waiting.items() if t.deferred_until <= now), most))
 
     def unread(self) -> list[tuple[int, Tracked]]:
@@ -217,11 +225,11 @@ def restored(
     position: PostgresPosition,
     note: bytes | None,
     found: Sequence[Table],
-    begin: Callable[[Table], Copying | None],
+    begin: Callable[[Table, bool], Copying | None],
 ) -> Tables:
     """The tables as a position and its note know them; `begin` says how those are begun that neither knows, which
-    are those whose copy has not begun and new ones. Those that are gone from the database, and those that were
-    made anew under the same name, stay as they were until they are reconciled."""
+    are those whose copy has not begun and new ones, given whether rows of before are to be replaced. Those that are gone
+    from the database, and those that were made anew under the same name, stay as they were until they are reconciled."""
     tables = Tables()
     by_oid = {table.oid: table for table in found}
 
@@ -235,21 +243,26 @@ def restored(
     for oid, state in states.items():
         tables.keep(oid, Tracked(by_oid.get(oid), forms[oid], HandOver(state, None)))
     gone_names = {each.followed.name_crc for oid, each in tables.by_oid.items() if oid not in by_oid}
-    for table in found:
-        if table.oid not in tables.by_oid and table.followed.name_crc not in gone_names:
-            tables.track(table, begin(table))
+    unknown = [t for t in found if t.oid not in tables.by_oid and t.followed.name_crc not in gone_names]
+    # Of a new table's name there may have been another one, seen to be gone long ago.
+    replace = position.replaces or len(unknown) != position.waiting
+    for table in unknown:
+        tables.track(table, begin(table, replace))
     return tables
 
 
 class Difference(NamedTuple):
     """What has changed since the tables were last looked at. `recreated` names new tables under the name of
-    one that is gone; `altered` those whose columns are others than remembered."""
+    one that is gone; `altered` those whose columns are others than remembered, or whose rows were rewritten;
+    `missed` those that were not in the publication all the time; `grown` those that got rows with a partition."""
 
     added: list[Table]
     recreated: list[Table]
     gone: list[int]
     renamed: list[Table]
     altered: list[Table]
+    missed: list[Table]
+    grown: list[Table]
 
 
 def difference(tables: Tables, chosen: Sequence[Table]) -> Difference:
@@ -258,15 +271,33 @@ def difference(tables: Tables, chosen: Sequence[Table]) -> Difference:
     gone = [oid for oid in tables.by_oid if oid not in there]
     gone_names = {tables.by_oid[oid].followed.name_crc for oid in gone}
     new = [table for table in chosen if table.oid not in tables.by_oid]
-    kept = [(tracked.followed, there[oid]) for oid, tracked in tables.by_oid.items() if oid in there]
-    renamed = [table for before, table in kept if before.name_crc != table.followed.name_crc]
+    kept = [
+        (tracked.followed, there[oid].followed, there[oid])
+        for oid, tracked in tables.by_oid.items()
+        if oid in there
+    ]
+    renamed = [table for before, now, table in kept if before.name_crc != now.name_crc]
     return Difference(
         [table for table in new if table.followed.name_crc not in gone_names],
         [table for table in new if table.followed.name_crc in gone_names],
         gone,
         renamed,
-        [t for before, t in kept if before.columns_crc != t.followed.columns_crc and t not in renamed],
+        [table for before, now, table in kept if is_altered(before, now) and table not in renamed],
+        [table for before, now, table in kept if before.member_crc not in (0, now.member_crc)],
+        [table for before, now, table in kept if before.attached_crc not in (0, now.attached_crc)],
     )
+
+
+def is_altered(before: Followed, now: Followed) -> bool:
+    """Whether a table's columns have changed, or its rows were rewritten."""
+    return before.columns_crc != now.columns_crc or is_rewritten(before, now)
+
+
+def is_rewritten(before: Followed, now: Followed) -> bool:
+    """Whether a table's rows may read otherwise than they did. VACUUM FULL, CLUSTER and TRUNCATE leave another file too,
+    and ALTER TABLE touches columns without writing rows; a rewrite does both."""
+    is_touched = before.touched_crc not in (0, now.touched_crc) or before.columns_crc != now.columns_crc
+    return is_touched and before.filenode not in (0, now.filenode)
 
 
 def is_widening(before: Sequence[RelationColumn], after: Relation, names: dict[int, str]) -> bool:

@@ -21,7 +21,14 @@ from hub_captures.postgres.handover import HandOver
 from hub_captures.postgres.pgoutput import Relation
 from hub_captures.postgres.position import Copying, PostgresPosition
 from hub_captures.postgres.server import Member
-from hub_captures.postgres.tables import Tables, Tracked, difference, is_widening, relation_crc
+from hub_captures.postgres.tables import (
+    Tables,
+    Tracked,
+    difference,
+    is_rewritten,
+    is_widening,
+    relation_crc,
+)
 from hub_captures.postgres.types import PgType
 
 _WAL_STATUS = {"reserved": 0, "extended": 1, "unreserved": 2, "lost": 3}
@@ -61,8 +68,11 @@ class Upkeep:
             self._renamed(table)
         for table in changed.altered:
             await self.altered(self._tables.by_oid[table.oid], table)
-        await self._take_up(changed.added, replace=False)
-        await self._take_up(changed.recreated, replace=True)
+        for table in changed.grown:
+            self._grown(self._tables.by_oid[table.oid], table)
+        judge_missed(self._capture, self._out, self._tables, await self._publish(changed.missed))
+        await self._take_up(changed.added)
+        await self._take_up(changed.recreated)
         now = await server.flushed_lsn(self._query) if changed.gone else 0
         replaced = {table.followed.name_crc for table in changed.recreated}
         closed = []
@@ -71,26 +81,61 @@ class Upkeep:
                 closed.append(oid)
                 self._tables.forget(oid)
             elif self._gone_at.setdefault(oid, now) <= lsn:
+                del self._gone_at[oid]
+                last_seen = self._tables.by_oid[oid].table
+                self._out.notice(
+                    "a table is gone, or out of the publication",
+                    table=last_seen.full_name if last_seen else oid,
+                )
                 self._tables.forget(oid)
         for oid, tracked in self._tables.by_oid.items():
             now_there = there.get(oid)
             if now_there is not None and tracked.handover is None:
                 tracked.table = now_there
-                if tracked.followed.filenode != now_there.filenode:
-                    # VACUUM FULL, CLUSTER and TRUNCATE move a table without changing what its rows say.
-                    self._tables.follow(oid, now_there.followed)
+                self._tables.follow(oid, now_there.followed)
         return closed
 
-    async def _take_up(self, new: Sequence[Table], *, replace: bool) -> None:
-        missing = [table for table in new if not table.in_publication]
+    async def _take_up(self, new: Sequence[Table]) -> None:
+        """Tables that were not captured. Their names may have been, of tables that are gone: what is left of
+        these is to be replaced."""
+        taken = await self._publish(new)
+        for table in taken:
+            self._tables.track(table, copying_of(self._capture, table, replace=True))
+            self._out.notice("table taken up", table=table.full_name)
+
+    async def _publish(self, tables: Sequence[Table]) -> list[Table]:
+        """See to it that tables are in the publication. Those that are, as they are now."""
+        if not tables:
+            return []
+        missing = [table for table in tables if not table.in_publication]
         if missing and self._capture.is_managed:
             await server.add_to_publication(
                 self._query, self._publication, [member_of(self._capture, table) for table in missing]
             )
-        for table in new:
-            if table.in_publication or self._capture.is_managed:
-                self._tables.track(table, copying_of(self._capture, table, replace=replace))
-                self._out.notice("table taken up", table=table.full_name, recreated=replace)
+        self._tables.begin_after = await server.first_unborn(self._query)
+        oids = [table.oid for table in tables]
+        found = await catalog.tables(self._query, self._publication, oids=oids)
+        return [table for table in found if table.in_publication]
+
+    def _grown(self, tracked: Tracked, table: Table) -> None:
+        """Rows have come with a partition that was a table of its own."""
+        before = (
+            tracked.table
+            if tracked.table is not None and tracked.table.followed == tracked.followed
+            else None
+        )
+        new = set(table.attached) - set(before.attached if before is not None else ())
+        tracked.table = table
+        self._tables.follow(table.oid, table.followed)
+        if new and self._tables.may_be_rewritten(table.oid):
+            # What was not seen itself is not known by name.
+            listed = ", ".join(map(str, sorted(new)))
+            self._judge_rewrite(
+                tracked,
+                table,
+                f"a partition was attached to {table.full_name}, whose rows of before the stream does not show",
+                where=f"tableoid in ({listed})" if before is not None else "",
+            )
 
     async def watch_form(self, tracked: Tracked, relation: Relation, before: Relation | None) -> None:
         """A relation of a table that is followed: has its form or its name changed since it was last seen?"""
@@ -111,7 +156,7 @@ class Upkeep:
         self, tracked: Tracked, table: Table, before: Relation | None = None, after: Relation | None = None
     ) -> None:
         """Remember a table's new form; when its rows say something else than they were sent as, read them again."""
-        rewritten = table.filenode != tracked.followed.filenode
+        rewritten = is_rewritten(tracked.followed, table.followed)
         known: set[str] = set()
         if before is not None:
             known = {column.name for column in before.columns}
@@ -129,19 +174,24 @@ class Upkeep:
             await load_types(self._query, wanted, self._types)
             if is_widening(before.columns, after, {oid: each.name for oid, each in self._types.items()}):
                 return
-        what = f"{table.full_name} was rewritten by ALTER TABLE, which the stream does not show"
+        self._judge_rewrite(
+            tracked, table, f"{table.full_name} was rewritten by ALTER TABLE, which the stream does not show"
+        )
+
+    def _judge_rewrite(self, tracked: Tracked, table: Table, what: str, where: str = "") -> None:
+        """Rows have changed and the stream does not show it."""
         match self._capture.on_rewrite:
             case "stop":
                 raise FatalError(f"{what}; set on_rewrite to resnapshot or ignore")
             case "ignore":
                 self._out.notice(f"{what}; its rows are left as they are", table=table.full_name)
             case "resnapshot":
-                self._out.notice(f"{what}; its rows are read again", table=table.full_name)
-                self._out.count("resnapshots")
-                # A copy that is under way begins anew.
-                self._tables.recopy(
-                    table.oid, Copying(refresh=True) if tracked.handover is None else Copying(replace=True)
-                )
+                self._read_again(tracked, table, what, where)
+
+    def _read_again(self, tracked: Tracked, table: Table, what: str, where: str = "") -> None:
+        self._out.notice(f"{what}; its rows are read again", table=table.full_name)
+        self._out.count("resnapshots")
+        self._tables.recopy(table.oid, again(tracked.handover, where=where))
 
     def _renamed(self, table: Table) -> None:
         if self._capture.on_rename == "stop":
@@ -150,7 +200,7 @@ class Upkeep:
                 "Rename it back, or set on_rename: follow to begin a new collection"
             )
         self._out.notice("table renamed: a new collection begins", table=table.full_name)
-        self._tables.track(table, copying_of(self._capture, table, replace=False))
+        self._tables.track(table, copying_of(self._capture, table, replace=True))
 
     async def signal(self, content: bytes, xid: int) -> None:
         """`select pg_logical_emit_message(true, 'hub.signal', '{"snapshot": ["public.orders"]}')`, with an
@@ -231,6 +281,31 @@ class Upkeep:
             )
             for name, value in zip(names, found[0] if found else (), strict=False):
                 out.gauge(name, value)
+
+
+def judge_missed(
+    capture: PostgresCapture, out: Outlet[PostgresPosition], tables: Tables, missed: Sequence[Table]
+) -> None:
+    """Tables that were out of the publication for some time, or whose publication was made anew or altered: changes
+    of them were not sent. Those that are captured with their rows are read again, or it is an error."""
+    lost = [table for table in missed if tables.may_be_rewritten(table.oid)]
+    problem = (
+        f"changes of {', '.join([table.full_name for table in lost[:5]])}{' and others' if lost[5:] else ''} may be "
+        f"missing: since they were last looked at, the publication {capture.publication_name(out.task)} was made anew or "
+        "altered, or they were taken out of it and put in again"
+    )
+    for table in lost:
+        tracked = tables.by_oid[table.oid]
+        tracked.table = table
+        if copying_of(capture, table, replace=True) is None:
+            out.notice(f"{problem}; no rows are read here", table=table.full_name)
+            tables.follow(table.oid, table.followed)
+        elif capture.on_gap == "stop" and capture.snapshot != "when_needed":
+            raise FatalError(f"{problem}. Set on_gap: resnapshot to read them again")
+        else:
+            out.notice(f"{problem}; its rows are read again", table=table.full_name)
+            out.count("resnapshots")
+            tables.recopy(table.oid, again(tracked.handover, where=""))
 
 
 def again(handover: HandOver | None, *, where: str) -> Copying:

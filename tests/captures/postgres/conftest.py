@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import psycopg
 import pytest
 
@@ -73,6 +74,15 @@ class Source:
             group.start_soon(capture.run, out.crash(), out)
             yield out
             group.cancel_scope.cancel()
+        await self.released()
+
+    async def released(self) -> None:
+        """Wait until the server has noticed that nobody reads from the slot any more."""
+        with anyio.fail_after(30):
+            while self.rows(
+                f"select from pg_replication_slots where active and slot_name = 'hub_{self.task}'"
+            ):
+                await anyio.lowlevel.checkpoint()
 
     async def copied(self, out: Out, *tables: str) -> None:
         """Wait until these tables are copied."""

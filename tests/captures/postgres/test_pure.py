@@ -151,10 +151,16 @@ def test_lsns_are_read_back(lsn: int) -> None:
 uint32 = st.integers(0, (1 << 32) - 1)
 
 
-@given(st.dictionaries(uint32, st.builds(Followed, uint32, uint32, uint32)), st.lists(uint32))
+@given(st.dictionaries(uint32, st.builds(Followed, *[uint32] * 6)), st.lists(uint32))
 def test_packed_tables_are_read_back(followed: dict[int, Followed], oids: list[int]) -> None:
     assert unpack_followed(pack_followed(followed)) == followed
     assert unpack_oids(pack_oids(oids)) == oids
+
+
+def test_tables_that_were_packed_when_less_was_known_of_them_are_read() -> None:
+    note = struct.pack(">8I", 7, 70, 71, 72, 9, 90, 91, 92)
+    assert unpack_followed(note) == {7: Followed(70, 71, 72), 9: Followed(90, 91, 92)}
+    assert unpack_followed(b"") == {}
 
 
 @given(st.integers(3, 1 << 40), st.integers(0, 1000), st.sets(st.integers(0, 1000)), st.integers(-1500, 500))
@@ -256,6 +262,6 @@ def test_a_table_made_anew_while_its_copy_was_under_way_is_known_by_its_name(sta
     before.track(table_of(2, "anew"), state)
     stored = PostgresPosition.decode(before.position("1", 1, 1, "slot", 1, ()).encode())
     found = [table_of(1, "waits"), table_of(3, "anew")]
-    after = restored(stored, before.due_note(), found, lambda _: Copying())
+    after = restored(stored, before.due_note(), found, lambda *_: Copying())
     changed = difference(after, found)
     assert ([table.oid for table in changed.recreated], changed.added, changed.gone) == ([3], [], [2])
