@@ -54,6 +54,10 @@ class Table(msgspec.Struct, frozen=True):
     """A checksum of the transactions that last touched the columns: whatever rewrites the rows does."""
     member_crc: int = 0
     """A checksum of how it is in the publication: another one when it was taken out and put in again."""
+    identity_key: tuple[str, ...] = ()
+    """The columns of the replica identity; empty when it is the whole row, or nothing."""
+    has_identity: bool = True
+    """Whether the server lets a published table be updated."""
     attached: tuple[int, ...] = ()
     """Partitions that were tables of their own before they were attached. Their rows of then never come in the stream."""
 
@@ -110,7 +114,9 @@ select c.oid::bigint, n.nspname, c.relname, c.relkind::text,
                              and a.xmin = first.xmin and a.cmin = first.cmin)
                  from pg_inherits i join below b on i.inhparent = b.oid)
            select json_build_array(sum(greatest(l.reltuples, 0))::bigint, pg_relation_filenode(min(l.oid))::bigint,
-                                   json_agg(l.oid::bigint order by l.oid) filter (where b.attached))
+                                   json_agg(l.oid::bigint order by l.oid) filter (where b.attached),
+                                   bool_or(l.relreplident = 'n' or l.relreplident = 'd' and not exists (
+                                       select from pg_index i where i.indrelid = l.oid and i.indisprimary)))
              from below b join pg_class l on l.oid = b.oid
             where l.relkind <> 'p') end,
        (select string_agg(a.xmin::text, ' ' order by a.attnum)
@@ -256,14 +262,16 @@ def _table(row: tuple, member: _Membership | None, version: int) -> Table:  # ty
         indexes,
     ) = row
     attached: list[int] = []
+    lacks_identity = False
     if parts:
-        estimate, filenode, attached = parts[0], parts[1] or 0, parts[2] or []
+        estimate, filenode, attached, lacks_identity = parts[0], parts[1] or 0, parts[2] or [], parts[3]
     sent = [
         TableColumn(column, type_oid, modifier, collation, has_missing)
         for column, type_oid, modifier, collation, generated, has_missing in columns or ()
         if _is_sent(column, generated, member, version)
     ]
     key = _key(identity, indexes or [])
+    identity_key = key if identity in "di" else ()
     if not set(key) <= {column.name for column in sent}:
         key = ()
     return Table(
@@ -282,6 +290,8 @@ def _table(row: tuple, member: _Membership | None, version: int) -> Table:  # ty
         tuple(member.columns) if member is not None and member.columns is not None else None,
         _checksum(touched),
         _checksum(member.rows_of_catalog) if member is not None else 0,
+        identity_key,
+        (identity == "f" or bool(identity_key)) and not lacks_identity,
         tuple(attached),
     )
 

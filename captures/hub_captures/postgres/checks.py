@@ -11,6 +11,7 @@ from hub.record import TaskName
 from hub_captures.postgres import catalog, server
 from hub_captures.postgres.catalog import Table
 from hub_captures.postgres.connection import Connection, quoted, rows
+from hub_captures.postgres.harm import harm_of
 
 if TYPE_CHECKING:
     from hub_captures.postgres.capture import PostgresCapture
@@ -160,7 +161,7 @@ async def _tables(capture: PostgresCapture, task: TaskName, query: Connection) -
     if capture.is_managed and publication is None:
         found += await _may_create(query)
     found += await _may_use(query, chosen, publishes=capture.is_managed)
-    looked_at = [finding for table in chosen for finding in _table(capture, name, table)]
+    looked_at = [finding for table in chosen for finding in await _table(capture, query, name, table)]
     fine = [finding for finding in looked_at if finding.ok]
     found += [finding for finding in looked_at if not finding.ok]
     found += fine if len(fine) <= _LINES_MAX else [Finding(True, f"{len(fine)} tables can be captured")]
@@ -173,7 +174,7 @@ async def _tables(capture: PostgresCapture, task: TaskName, query: Connection) -
                 f"ALTER TABLE {quoted(table.schema)}.{quoted(table.name)} REPLICA IDENTITY FULL; or give it a primary key",
             )
             for table in tables
-            if not _has_identity(table)
+            if not table.has_identity
         ]
     return found
 
@@ -224,7 +225,9 @@ async def _may_use(query: Connection, chosen: Sequence[Table], *, publishes: boo
     return findings
 
 
-def _table(capture: PostgresCapture, publication: str, table: Table) -> list[Finding]:
+async def _table(
+    capture: PostgresCapture, query: Connection, publication: str, table: Table
+) -> list[Finding]:
     name = f"{quoted(table.schema)}.{quoted(table.name)}"
     if table.persistence != "p":
         return [
@@ -237,19 +240,9 @@ def _table(capture: PostgresCapture, publication: str, table: Table) -> list[Fin
     if not table.in_publication and not capture.is_managed:
         cure = f"ALTER PUBLICATION {quoted(publication)} ADD TABLE {name};"
         return [Finding(False, f"{table.full_name} is not in the publication {publication}", cure)]
-    if not _has_identity(table):
-        return [
-            Finding(
-                False,
-                f"{table.full_name} has no replica identity: once published, UPDATE and DELETE fail in the application",
-                f"ALTER TABLE {name} REPLICA IDENTITY FULL; or give it a primary key",
-            )
-        ]
+    if harm := await harm_of(capture, query, table):
+        return [harm]
     return [Finding(True, f"{table.full_name}: {note_of(table)}")]
-
-
-def _has_identity(table: Table) -> bool:
-    return table.identity == "f" or bool(table.key)
 
 
 async def _patience(query: Connection) -> list[Finding]:

@@ -18,6 +18,7 @@ from hub_captures.postgres.capture import PostgresCapture
 from hub_captures.postgres.catalog import Table
 from hub_captures.postgres.checks import missing_rights
 from hub_captures.postgres.connection import Connection, quoted
+from hub_captures.postgres.harm import harmless
 from hub_captures.postgres.position import Copying, PostgresPosition, lsn_text
 from hub_captures.postgres.server import Identity, Publication, Slot
 from hub_captures.postgres.tables import Tables, difference, restored
@@ -86,10 +87,15 @@ async def prepare(
         )
     chosen = choose(capture, found)
     _require_named(capture, chosen, found)
+    left_out: set[int] = set()
+    if capture.is_managed:
+        chosen = await harmless(capture, out, query, chosen, left_out)
     if resume is None:
-        return await _begin(capture, out, query, wire, identity, slot, publication, chosen, replace=replace)
+        begun = await _begin(capture, out, query, wire, identity, slot, publication, chosen, replace=replace)
+        begun.tables.left_out = left_out
+        return begun
     if capture.is_managed and await _bring_in_step(capture, query, publication_name, chosen, found):
-        chosen = choose(capture, await catalog.tables(query, publication_name, roots_only=True))
+        chosen = await _published(capture, query, publication_name)
     assert slot is not None
     if capture.failover and identity.has_failover and not slot.failover:
         await server.make_failover(wire, slot_name)
@@ -98,6 +104,7 @@ async def prepare(
         resume, out.note, chosen, lambda table, replace: copying_of(capture, table, replace=replace)
     )
     judge_missed(capture, out, tables, difference(tables, chosen).missed)
+    tables.left_out = left_out
     if capture.consistent_snapshot:
         tables.begin_anew()
     if capture.snapshot == "always":
@@ -197,6 +204,12 @@ def _require_named(capture: PostgresCapture, chosen: list[Table], found: list[Ta
         raise ConfigError("tables: " + "; ".join(missing))
 
 
+async def _published(capture: PostgresCapture, query: Connection, publication_name: str) -> list[Table]:
+    """The tables that are wanted and in the publication, as they are now."""
+    found = await catalog.tables(query, publication_name, roots_only=capture.is_managed)
+    return [table for table in choose(capture, found) if table.in_publication]
+
+
 async def _begin(
     capture: PostgresCapture,
     out: Outlet[PostgresPosition],
@@ -239,9 +252,8 @@ async def _begin(
                 f"before it are skipped silently. SELECT pg_drop_replication_slot('{slot_name}') and start again"
             )
         lsn = slot.confirmed_lsn
-    chosen = choose(capture, await catalog.tables(query, publication_name, roots_only=capture.is_managed))
     tables = Tables()
-    for table in chosen:
+    for table in await _published(capture, query, publication_name):
         tables.track(table, copying_of(capture, table, replace=replace))
     stale = out.durable
     await out.send(

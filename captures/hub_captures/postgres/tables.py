@@ -51,6 +51,8 @@ class Tables:
         """Those whose copy goes on, or is complete with changes still to be judged."""
         self._said_of_waiting: tuple[bool, dict[str, Copying]] | None = None
         self._note_is_due = True
+        self.left_out: set[int] = set()
+        """Tables of which it was said that they cannot be published, or should not be."""
         self.begin_after = 0
         """The first snapshot of a table must see every transaction before this one (64 bits): while those were writing,
         the publication may have been without the table, and what they wrote then never comes in the stream."""

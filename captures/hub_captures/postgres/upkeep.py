@@ -18,6 +18,7 @@ from hub_captures.postgres.catalog import Table, load_types, name_crc
 from hub_captures.postgres.connection import Connection, rows
 from hub_captures.postgres.feed import MARK_PREFIX
 from hub_captures.postgres.handover import HandOver
+from hub_captures.postgres.harm import harmless
 from hub_captures.postgres.pgoutput import Relation
 from hub_captures.postgres.position import Copying, PostgresPosition
 from hub_captures.postgres.server import Member
@@ -71,8 +72,8 @@ class Upkeep:
         for table in changed.grown:
             self._grown(self._tables.by_oid[table.oid], table)
         judge_missed(self._capture, self._out, self._tables, await self._publish(changed.missed))
-        await self._take_up(changed.added)
-        await self._take_up(changed.recreated)
+        bare = [table for table in chosen if table.oid in self._tables.by_oid and not table.has_identity]
+        await self._take_up(changed.added + changed.recreated, bare)
         now = await server.flushed_lsn(self._query) if changed.gone else 0
         replaced = {table.followed.name_crc for table in changed.recreated}
         closed = []
@@ -95,11 +96,13 @@ class Upkeep:
                 self._tables.follow(oid, now_there.followed)
         return closed
 
-    async def _take_up(self, new: Sequence[Table]) -> None:
+    async def _take_up(self, new: Sequence[Table], bare: Sequence[Table]) -> None:
         """Tables that were not captured. Their names may have been, of tables that are gone: what is left of
-        these is to be replaced."""
-        taken = await self._publish(new)
-        for table in taken:
+        these is to be replaced. `bare` are captured and have no identity any more."""
+        if self._capture.is_managed:
+            await harmless(self._capture, self._out, self._query, bare, self._tables.left_out)
+            new = await harmless(self._capture, self._out, self._query, new, self._tables.left_out)
+        for table in await self._publish(new):
             self._tables.track(table, copying_of(self._capture, table, replace=True))
             self._out.notice("table taken up", table=table.full_name)
 

@@ -1,0 +1,125 @@
+"""No table is published when that would make the application's UPDATE and DELETE fail."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anyio
+import pytest
+
+from hub.errors import ConfigError
+from hub_captures.postgres.capture import TableOptions
+
+pytestmark = pytest.mark.anyio
+
+BARE = {
+    "no key": ("create table t (id int, x text)",),
+    "identity nothing": (
+        "create table t (id int primary key, x text)",
+        "alter table t replica identity nothing",
+    ),
+    "an index that is gone": (
+        "create table t (id int not null, x text)",
+        "create unique index t_id on t (id)",
+        "alter table t replica identity using index t_id",
+        "drop index t_id",
+    ),
+    "only the root of partitions": (
+        "create table t (id int, x text) partition by range (id)",
+        "create table t0 partition of t for values from (0) to (100)",
+        "alter table t replica identity full",
+    ),
+}
+SOUND = {
+    "the primary key": TableOptions(name="public.t", columns=["id", "x"], where="id > 0"),
+    "everything": TableOptions(name="public.t"),
+    "full": TableOptions(name="public.full_t", where="x <> 'secret'"),
+}
+HARMFUL = {
+    "where": TableOptions(name="public.t", where="x <> 'secret'"),
+    "columns": TableOptions(name="public.t", columns=["x"]),
+    "columns and full": TableOptions(name="public.full_t", columns=["id", "x"]),
+}
+
+
+def unwritten(source: Any) -> None:
+    """The application goes on."""
+    source.run("insert into t values (1, 'a')", "update t set x = 'b'", "delete from t")
+
+
+@pytest.mark.parametrize("how", BARE)
+async def test_a_table_without_identity_is_left_out_until_it_has_one(source: Any, how: str) -> None:
+    source.run("create table early (id int)", "insert into early values (1)")
+    async with source.capturing(refresh_interval=0.05) as out:
+        await out.until(lambda: bool(out.frames))
+        source.run("update early set id = 2", *BARE[how])
+        await out.until(lambda: out.gauges.get("tables_left_out") == 2)
+        unwritten(source)
+        said = [fields["table"] for message, fields in out.notices if message == "a table is left out"]
+        assert said == ["public.early", "public.t"]
+        source.run("insert into t values (2, 'c')")
+        source.run("alter table early replica identity full")
+        await source.copied(out, "public.early")
+        assert out.gauges["tables_left_out"] == 1
+
+
+@pytest.mark.parametrize("how", BARE)
+async def test_a_table_without_identity_that_is_named_is_an_error(source: Any, how: str) -> None:
+    source.run(*BARE[how])
+    out = source.outlet()
+    with anyio.fail_after(30), pytest.raises(ConfigError, match=r"public\.t has no replica identity"):
+        await source.capture(tables=["public.t"]).run(None, out)
+    unwritten(source)
+    assert source.rows(
+        "select count(*) from pg_replication_slots where slot_name like '%" + source.task + "'"
+    ) == [(0,)]
+    findings = await source.capture(tables=["public.t"]).check(out.task)
+    assert [finding.what for finding in findings if "replica identity" in finding.what and not finding.ok]
+
+
+@pytest.mark.parametrize("how", HARMFUL)
+async def test_options_under_which_updates_would_fail_are_an_error(source: Any, how: str) -> None:
+    source.run(
+        "create table t (id int primary key, x text)",
+        "create table full_t (id int, x text)",
+        "alter table full_t replica identity full",
+    )
+    out = source.outlet()
+    with anyio.fail_after(30), pytest.raises(ConfigError, match="UPDATE and DELETE fail in the application"):
+        await source.capture(tables=[HARMFUL[how]]).run(None, out)
+    for table in ("t", "full_t"):
+        source.run(f"insert into {table} values (1, 'a')", f"update {table} set x = 'b'")
+
+
+@pytest.mark.parametrize("how", SOUND)
+async def test_options_that_leave_the_identity_whole_are_fine(source: Any, how: str) -> None:
+    source.run(
+        "create table t (id int primary key, x text)",
+        "create table full_t (id int, x text)",
+        "alter table full_t replica identity full",
+    )
+    name = SOUND[how].name
+    async with source.capturing(tables=[SOUND[how], "public.marks"]) as out:
+        await source.copied(out, name)
+        source.run(f"insert into {name} values (1, 'a')", f"update {name} set x = 'b'", f"delete from {name}")
+        await source.caught_up(out)
+        assert [chr(record.op) for record in source.changes(out, name)] == ["c", "u", "d"]
+
+
+@pytest.mark.parametrize("running", [True, False])
+async def test_a_published_table_that_loses_its_identity_stays_and_it_is_said(
+    source: Any, running: bool
+) -> None:
+    source.run("create table t (id int primary key, x text)", "insert into t values (1, 'a')")
+    async with source.capturing() as out:
+        await source.copied(out, "public.t")
+        await source.caught_up(out)
+    if not running:
+        source.run("alter table t drop constraint t_pkey")
+    async with source.capturing(out, refresh_interval=0.05):
+        if running:
+            source.run("alter table t drop constraint t_pkey")
+        await out.until(lambda: any(m == "a table is published all the same" for m, _ in out.notices))
+        source.run("insert into t values (2, 'b')")
+        await source.caught_up(out)
+    assert source.changes(out, "public.t")[-1].doc == {"id": 2, "x": "b"}
