@@ -2,7 +2,7 @@
 
 A history is what a source could have done: creates, updates (some of them leaving out unchanged large
 fields), deletes (of keys never seen, too), key changes, truncates, snapshot reads, in transactions, and
-a schema that grows, widens and clashes on the way. It may lose rows without saying so, until a backfill
+a schema that grows, widens and clashes on the way, in the key as well. It may lose rows without saying so, until a backfill
 reads again what is left. Values and names are hostile. Everything comes from
 one seed, so that a failure can be run again.
 """
@@ -117,6 +117,10 @@ GROWTH: Mapping[str, tuple[tuple[ColumnType, tuple[Any, ...]], ...]] = {
 """What the type of a field may become, one step at a time, with values that need it."""
 
 
+KEY_GROWTH: Mapping[str, tuple[ColumnType, ...]] = {"integer": (STRING, JSON), "string": (JSON,)}
+"""What the type of a key may become, once. Cast to text, a row stays the row it was; in JSON, 1 and "1" are two."""
+
+
 @dataclass(frozen=True, slots=True)
 class Change:
     """One record of a history."""
@@ -136,6 +140,8 @@ class History:
     types: dict[str, ColumnType]
     """The fields that the schema has in the end, with a type that holds all that was ever said of them.
     A field that was dropped keeps its column, and what is in it is nobody's concern any more."""
+    key_types: dict[str, ColumnType]
+    """The same for the fields of the key where it is one: text holds what was cast to it."""
 
 
 def batch_of(changes: Sequence[Change]) -> Batch:
@@ -153,16 +159,27 @@ def batch_of(changes: Sequence[Change]) -> Batch:
 
 
 def history(
-    seed: int, *, extremes: bool, backfills: bool = True, transactions: int = 12, schema_changes: int = 0
+    seed: int,
+    *,
+    extremes: bool,
+    backfills: bool = True,
+    keyed: bool = True,
+    transactions: int = 12,
+    schema_changes: int = 0,
 ) -> History:
-    """A random history. With `schema_changes` the table begins small and its schema changes so many times."""
-    maker = _Maker(random.Random(seed), extremes, backfills, small=schema_changes > 0)
+    """A random history. With `schema_changes` the table begins small and its schema changes so many times. `keyed`:
+    the destination tells rows apart by the key, so that text in it may become JSON."""
+    maker = _Maker(random.Random(seed), extremes, backfills, keyed, small=schema_changes > 0)
     return maker.make(transactions, schema_changes)
 
 
 class _Maker:
-    def __init__(self, chance: random.Random, extremes: bool, backfills: bool, *, small: bool) -> None:
+    def __init__(
+        self, chance: random.Random, extremes: bool, backfills: bool, keyed: bool, *, small: bool
+    ) -> None:
         self._chance = chance
+        self._keyed = keyed
+        self._key_grown = False
         self._backfills = backfills
         self._unread: list[tuple[Any, ...]] | None = None
         """The keys that the backfill which is under way has still to read."""
@@ -196,7 +213,12 @@ class _Maker:
                     changes.append(self._schema())
                 changes += self._change()
             transactions.append(changes)
-        return History(self._key, transactions, {name: self._final[name] for name in self._types})
+        return History(
+            self._key,
+            transactions,
+            {name: self._final[name] for name in self._types},
+            {name: self._types[name].null() for name in self._key},
+        )
 
     def _schema(self) -> CollectionSchema:
         for name, column in self._types.items():
@@ -217,6 +239,8 @@ class _Maker:
         growing = [n for n in GROWTH if n in self._types and self._grown.get(n, 0) < len(GROWTH[n])]
         dropped = [n for n in self._types if n not in self._key]
         choice = self._chance.random()
+        if choice < 0.06 and self._evolve_key():
+            return True
         if choice < 0.45 and unused:
             self._add(self._chance.choice(unused))
         elif choice < 0.9 and growing:
@@ -238,6 +262,18 @@ class _Maker:
                 row.pop(name, None)
         else:
             return False
+        return True
+
+    def _evolve_key(self) -> bool:
+        kind = self._types["key"].kind
+        if self._key_grown or not (self._keyed or kind == "integer"):
+            return False
+        self._key_grown = True
+        column = self._chance.choice(KEY_GROWTH[kind])
+        self._types["key"] = column.null(False)
+        if column.kind == "string":
+            self._live = {texts(key): row | {"key": str(key[0])} for key, row in self._live.items()}
+            self._unread = None if self._unread is None else list(map(texts, self._unread))
         return True
 
     def _change(self) -> list[Change]:
@@ -280,7 +316,9 @@ class _Maker:
 
     def _new_key(self) -> tuple[Any, ...]:
         number = self._chance.randrange(KEYS)
-        first = number if self._types["key"].kind == "integer" else KEY_TEXTS[number % len(KEY_TEXTS)]
+        kind = self._types["key"].kind
+        text = self._chance.choice((KEY_TEXTS[number % len(KEY_TEXTS)], str(number)))
+        first = number if kind == "integer" or (kind == "json" and self._chance.random() < 0.3) else text
         return (first,) if len(self._key) == 1 else (first, self._chance.choice(("", "a", "A")))
 
     def _document(self, key: tuple[Any, ...]) -> dict[str, Any]:
@@ -309,6 +347,11 @@ class _Maker:
         return Change(DELETE, dict(zip(self._key, key, strict=True)), self._ts_ms)
 
 
+def texts(key: tuple[Any, ...]) -> tuple[Any, ...]:
+    """A key as a source casts it to text."""
+    return tuple(map(str, key))
+
+
 def _held(known: ColumnType, wanted: ColumnType) -> ColumnType:
     """What a column holds that was made for `known` and then had to take `wanted`."""
     if known.kind == "json" or (known.kind == "string" and known.length is None):
@@ -327,6 +370,21 @@ class Model:
     log: list[dict[str, Any]] = field(default_factory=list)
     seen: set[tuple[Any, ...]] | None = None
     """The keys that were read or written since the backfill began that is under way."""
+
+    def describe(self, schema: CollectionSchema) -> None:
+        """A schema holds from here on. A key that is text now is so in all rows."""
+        cast = [c.name for c in schema.columns() if c.name in self.key and c.type.kind == "string"]
+        if self.mode == "append" or not cast:
+            return
+        for row in [*self.rows.values(), *self.log]:
+            row |= {name: str(row[name]) for name in cast}
+        place = {self.key.index(name) for name in cast}
+
+        def again(key: tuple[Any, ...]) -> tuple[Any, ...]:
+            return tuple(str(cell) if i in place else cell for i, cell in enumerate(key))
+
+        self.rows = {again(key): row for key, row in self.rows.items()}
+        self.seen = None if self.seen is None else set(map(again, self.seen))
 
     def take(self, change: Change) -> None:
         """One more change."""

@@ -75,7 +75,12 @@ async def check_materialization(
         made = subject()
         chosen = options[seed % len(options)]
         plan = Plan(seed, chosen, one_by_one=seed % 10 == 9)
-        told = history(seed, extremes=made.holds_extremes, backfills=made.materialization.sweeps)
+        told = history(
+            seed,
+            extremes=made.holds_extremes,
+            backfills=made.materialization.sweeps,
+            keyed=chosen.get("mode") != "append",
+        )
         try:
             await run_history(made, told, plan)
             compare(made, told, plan)
@@ -261,6 +266,8 @@ def model_of(told: History, options: Mapping[str, Any], upto: int | None = None)
         for item in part:
             if isinstance(item, Change):
                 model.take(item)
+            else:
+                model.describe(item)
     return model
 
 
@@ -269,7 +276,8 @@ def compare(subject: Subject, told: History, plan: Plan) -> None:
     extra = _EXTRA[plan.options.get("mode", "upsert")]
     if plan.options.get("deletes") == "soft":
         extra = {"_deleted_at": _INSTANT}
-    columns = {**told.types, **extra}
+    keys = told.key_types if plan.options.get("mode") != "append" else {}
+    columns = {**told.types, **keys, **extra}
     held = subject.read("things", columns)
     wanted = model_of(told, plan.options).held()
     for row in wanted:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from functools import cache, cached_property
 from pathlib import Path
@@ -36,12 +36,13 @@ from hub.spec import Duration, Spec
 
 from .sql import statements
 from .sql.binding import SqlBinding
-from .sql.dialect import Dependent, ExistingColumn, ExistingTable, TableName
+from .sql.dialect import Cast, Dependent, ExistingColumn, ExistingTable, TableName
 from .sql.driver import Refused
 from .sql.duckdb_types import DIALECT, sql_type
 from .sql.layout import Layout
 from .sql.memory_file import memory_file
 from .sql.plan import plan
+from .sql.rebuild import rebuilt
 from .sql.reduce import Load
 from .sql.sink import SqlSink
 
@@ -131,6 +132,9 @@ class DuckDBMaterialization(Materialization, frozen=True, kw_only=True):
                 await anyio.to_thread.run_sync(driver.close)
 
 
+_OF_TABLE = "WHERE database_name = current_database() AND schema_name = ? AND table_name = ?"
+
+
 class _Driver:
     """One connection to a DuckDB file. See `hub_materializations.sql.driver.Driver`."""
 
@@ -167,25 +171,32 @@ class _Driver:
         )
         if not columns:
             return None
-        return ExistingTable(tuple(ExistingColumn(*column) for column in columns))
+        # DuckDB alters no column of a table with an index, and none that a constraint names.
+        fixed = self.fetch(
+            f"SELECT 1 FROM duckdb_indexes() {_OF_TABLE} UNION ALL "
+            f"SELECT 1 FROM duckdb_constraints() {_OF_TABLE} AND constraint_type <> 'NOT NULL'",
+            [*place, *place],
+        )
+        return ExistingTable(tuple(ExistingColumn(*column) for column in columns), is_fixed=bool(fixed))
 
     def dependents(self, table: TableName, columns: Sequence[str]) -> list[Dependent]:
-        """None: views go by name, and an index can only be dropped in a transaction of its own."""
-        found = self.fetch(
-            "SELECT index_name, sql, expressions FROM duckdb_indexes() WHERE database_name = current_database() "
-            "AND schema_name = ? AND table_name = ?",
-            [table.schema, table.table],
-        )
-        for name, text, expressions in found:
-            for column in columns:
-                if column in expressions:
-                    index = f"{DIALECT.quoted(table.schema or 'main')}.{DIALECT.quoted(name)}"
-                    raise FatalError(
-                        f"{self._path}: the type of column {column} of {table} has to change, and DuckDB refuses "
-                        f"that while an index depends on it. Stop the hub, run `DROP INDEX {index}`, start it, and "
-                        f"make the index again when the hub is stopped: {text}"
-                    )
+        """None: views go by name."""
         return []
+
+    def rebuild(self, table: TableName, existing: ExistingTable, casts: Mapping[str, Cast]) -> list[str]:
+        """With the table's indexes, and the comments on it and its columns."""
+        place = [table.schema, table.table]
+        ((text, comment),) = self.fetch(f"SELECT sql, comment FROM duckdb_tables() {_OF_TABLE}", place)
+        made = rebuilt(text, table, existing, casts, DIALECT)
+        name = table.sql(DIALECT)
+        if comment is not None:
+            made.append(f"COMMENT ON TABLE {name} IS {_literal(comment)}")
+        for column, told in self.fetch(
+            f"SELECT column_name, comment FROM duckdb_columns() {_OF_TABLE} AND comment IS NOT NULL", place
+        ):
+            made.append(f"COMMENT ON COLUMN {name}.{DIALECT.quoted(column)} IS {_literal(told)}")
+        indexes = self.fetch(f"SELECT sql FROM duckdb_indexes() {_OF_TABLE} ORDER BY index_oid", place)
+        return [*made, *(index for (index,) in indexes)]
 
     def spellings(self, table: TableName) -> list[str]:
         found = self.fetch(

@@ -14,7 +14,7 @@ loaded, 190 000 through a temporary table, 80 000 by statements, whose text cost
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from functools import cached_property
@@ -36,10 +36,11 @@ from hub.spec import Duration, Secret
 
 from .sql import statements
 from .sql.binding import SqlBinding
-from .sql.dialect import Dependent, Dialect, ExistingColumn, ExistingTable, TableName
+from .sql.dialect import Cast, Dependent, Dialect, ExistingColumn, ExistingTable, TableName
 from .sql.driver import Refused
 from .sql.layout import Layout
 from .sql.mysql_load import FORMAT, NAME, LoadingConnection, load_text
+from .sql.mysql_rebuild import Index, rebuilt
 from .sql.mysql_types import DIALECT, spelled
 from .sql.plan import plan
 from .sql.reduce import Load
@@ -159,7 +160,8 @@ class MySQLMaterialization(Materialization, frozen=True, kw_only=True):
                 ssl_verify_cert=self.tls or None,
                 ssl_verify_identity=self.tls or None,
                 init_command="SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', "
-                f"time_zone = '+00:00', innodb_lock_wait_timeout = {max(int(self.lock_timeout), 1)}",
+                f"time_zone = '+00:00', innodb_lock_wait_timeout = {max(int(self.lock_timeout), 1)}, "
+                f"lock_wait_timeout = {max(int(self.lock_timeout), 1)}",
             )
             with connection.cursor() as cursor:
                 cursor.execute("SELECT version(), @@max_allowed_packet, @@local_infile")
@@ -225,7 +227,7 @@ class _Driver:
         if found != [("BASE TABLE",)]:
             return ExistingTable((), is_view=True)
         rows = self.fetch(
-            "SELECT column_name, concat(column_type, if(column_comment = 'UTC', ' COMMENT \\'UTC\\'', '')), is_nullable = 'YES', column_default IS NOT NULL OR "
+            "SELECT column_name, concat(column_type, if(column_comment IN ('UTC', 'JSON'), concat(' COMMENT ', quote(column_comment)), '')), is_nullable = 'YES', column_default IS NOT NULL OR "
             "extra LIKE '%%auto_increment%%', extra LIKE '%%GENERATED%%' FROM information_schema.columns "
             "WHERE table_schema = %s AND table_name = %s ORDER BY ordinal_position",
             place,
@@ -252,6 +254,25 @@ class _Driver:
     def dependents(self, table: TableName, columns: Sequence[str]) -> list[Dependent]:
         """None: views of MySQL go by name."""
         return []
+
+    def rebuild(self, table: TableName, existing: ExistingTable, casts: Mapping[str, Cast]) -> list[str]:
+        place = (table.schema, table.table)
+        parts = self.fetch(
+            "SELECT index_name, non_unique, index_type, column_name, sub_part, collation = 'D' "
+            "FROM information_schema.statistics WHERE table_schema = %s AND table_name = %s "
+            "ORDER BY index_name, seq_in_index",
+            place,
+        )
+        told = self.fetch(
+            "SELECT column_name, column_comment FROM information_schema.columns "
+            "WHERE table_schema = %s AND table_name = %s AND column_comment NOT IN ('', 'UTC', 'JSON')",
+            place,
+        )
+        indexes: dict[str, Index] = {}
+        for name, many, kind, column, length, descends in parts:
+            index = indexes.setdefault(name, Index(name, not many, kind, []))
+            index.columns.append((column, length, bool(descends)))
+        return rebuilt(table, existing, casts, list(indexes.values()), dict(told), self.dialect)
 
     def _json_columns(self, place: tuple[str | None, str]) -> set[str]:
         """In MariaDB, a JSON column is text with the check ``json_valid(`name`)``."""

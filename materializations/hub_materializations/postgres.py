@@ -14,7 +14,7 @@ binary COPY at 2.2 µs with an object a cell, 300 000 by asyncpg, 265 000 where 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from functools import cached_property
 from hashlib import sha256
@@ -37,7 +37,7 @@ from hub.spec import Duration, Secret
 from .sql import statements
 from .sql.binding import SqlBinding
 from .sql.csv_text import csv_text
-from .sql.dialect import Dependent, Dialect, ExistingColumn, ExistingTable, TableName
+from .sql.dialect import Cast, Dependent, Dialect, ExistingColumn, ExistingTable, TableName
 from .sql.driver import Refused
 from .sql.layout import Layout
 from .sql.plan import plan
@@ -238,6 +238,9 @@ class _Driver:
 
     def dependents(self, table: TableName, columns: Sequence[str]) -> list[Dependent]:
         return dependents(self.fetch, table, columns)
+
+    def rebuild(self, table: TableName, existing: ExistingTable, casts: Mapping[str, Cast]) -> list[str]:
+        raise AssertionError("PostgreSQL alters every column in place")
 
     def spellings(self, table: TableName) -> list[str]:
         return []

@@ -11,7 +11,7 @@ import contextlib
 import re
 import sqlite3
 from base64 import b64decode
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -49,7 +49,7 @@ from hub.spec import Duration
 from .sql import statements
 from .sql.binding import SqlBinding
 from .sql.dialect import (
-    ALTER_BY_COPY,
+    Cast,
     Converter,
     Dependent,
     Dialect,
@@ -61,6 +61,7 @@ from .sql.driver import Refused
 from .sql.layout import Layout
 from .sql.names import NameRule
 from .sql.plan import plan
+from .sql.rebuild import rebuilt
 from .sql.reduce import Load
 from .sql.sink import SqlSink
 
@@ -198,10 +199,6 @@ def _column_type(text: str) -> ColumnType | None:
     return _COLUMN_TYPES.get(text.upper())
 
 
-def _alter(held: ColumnType, wide: ColumnType) -> tuple[str, ...]:
-    return ALTER_BY_COPY
-
-
 def _converted(column: str, held: ColumnType, wide: ColumnType) -> str:
     """A column's values as the new type has them: in their JSON form where they become text or JSON."""
     if wide.kind == "json":
@@ -228,7 +225,7 @@ DIALECT = Dialect(
     sql_type=_sql_type,
     key_type=_sql_type,
     column_type=_column_type,
-    alter=_alter,
+    alter=lambda _held, _wide: None,
     converted=_converted,
     converters={
         "bytes": Converter(lambda text: b64decode(text, validate=True)),
@@ -288,20 +285,21 @@ class _Driver:
         )
 
     def dependents(self, table: TableName, columns: Sequence[str]) -> list[Dependent]:
-        """The table's indexes on these columns, and all views and triggers, which SQLite checks when a column goes."""
+        """The table's indexes, and all views and triggers of the file, which SQLite checks when a table goes."""
         found = []
-        for kind, name, on, text in self.fetch(
-            "SELECT type, name, tbl_name, sql FROM sqlite_master WHERE type IN ('index', 'view', 'trigger') "
-            "AND sql IS NOT NULL ORDER BY type = 'trigger', rowid"
+        for kind, name, text in self.fetch(
+            "SELECT type, name, sql FROM sqlite_master WHERE type IN ('view', 'trigger') AND sql IS NOT NULL "
+            "OR type = 'index' AND sql IS NOT NULL AND tbl_name = ? COLLATE NOCASE ORDER BY type = 'trigger', rowid",
+            [table.table],
         ):
-            told = text.casefold()
-            if kind == "index" and (
-                on.casefold() != table.table.casefold()
-                or not any(column.casefold() in told for column in columns)
-            ):
-                continue
             found.append(Dependent(f"DROP {kind.upper()} {DIALECT.quoted(name)}", (text,)))
         return found
+
+    def rebuild(self, table: TableName, existing: ExistingTable, casts: Mapping[str, Cast]) -> list[str]:
+        ((text,),) = self.fetch(
+            "SELECT sql FROM sqlite_master WHERE type = 'table' AND name = ?", [table.table]
+        )
+        return rebuilt(text, table, existing, casts, DIALECT)
 
     def spellings(self, table: TableName) -> list[str]:
         found = self.fetch("SELECT name FROM sqlite_master WHERE name = ? COLLATE NOCASE", [table.table])

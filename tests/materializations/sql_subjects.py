@@ -32,8 +32,14 @@ RUNS = [range(start, min(start + 50, HISTORIES)) for start in range(0, HISTORIES
 async def check_changing_schema(subject: Subject, seed: int) -> None:
     """A schema that changes fifty times under load, with sinks that are dropped, cut short and replaced."""
     modes: tuple[dict[str, str], ...] = ({}, {"deletes": "soft"}, {"mode": "history"}, {"mode": "append"})
-    told = history(seed, extremes=subject.holds_extremes, transactions=25, schema_changes=50)
     plan = Plan(seed, modes[seed % len(modes)])
+    told = history(
+        seed,
+        extremes=subject.holds_extremes,
+        keyed=plan.options.get("mode") != "append",
+        transactions=25,
+        schema_changes=50,
+    )
     await run_history(subject, told, plan)
     compare(subject, told, plan)
 

@@ -22,6 +22,7 @@ from .dialect import Dialect, ExistingTable, TableName
 from .driver import Driver, Refused
 from .evolve import changes
 from .layout import Layout, LayoutColumn
+from .plan import complete
 from .reduce import Load
 from .rows import Row, Rows
 
@@ -103,13 +104,14 @@ class Backfills:
     def fitting(self, layout: Layout) -> list[str]:
         """The statements that give the remembered keys the types that the table's key has by now."""
         seen = self._seen(layout.table)
-        if seen.table not in self._active or not self._dialect.copies_types:
+        if seen.table not in self._active:
             return []
         there, table = self._driver.existing(seen), self._driver.existing(layout.table)
         assert there is not None and table is not None
         if _types(layout, there) == _types(layout, table):
             return []
-        found = changes(_keys(layout, seen), there, self._dialect, evolution="evolve", clash="stop")
+        found = changes(_keys(layout, seen), there, self._dialect, evolution="evolve", clash="rebuild")
+        complete(found, seen, there, self._driver)
         return found.statements
 
     def saw(self, sweep: Sweep, rows: Rows) -> None:

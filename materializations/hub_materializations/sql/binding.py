@@ -15,7 +15,7 @@ Mode = Literal["upsert", "append", "history"]
 Deletes = Literal["hard", "soft"]
 Nested = Literal["json", "flatten"]
 Evolution = Literal["evolve", "ignore", "stop"]
-Clash = Literal["stop", "new_column"]
+Clash = Literal["rebuild", "new_column", "stop"]
 
 DEFAULT_TABLE = Interpolated('${! @table.or("") }')
 
@@ -89,10 +89,11 @@ class SqlBinding(BindingSpec, frozen=True, kw_only=True):
     clash: Annotated[
         Clash,
         Meta(
-            description="When a column cannot be widened to what the schema now says: `stop` the task, or write "
-            "to a `new_column` beside it."
+            description="When a field's type has nothing in common with its column's, such as numbers and text: "
+            "`rebuild` the table so that the column holds both, as JSON, or as text in a key; write to a "
+            "`new_column` beside it from then on (a key is rebuilt all the same); or `stop` the task."
         ),
-    ] = "stop"
+    ] = "rebuild"
 
     @property
     def is_repeatable(self) -> bool:

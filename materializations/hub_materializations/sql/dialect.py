@@ -6,7 +6,7 @@ only carries statements and rows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -16,20 +16,6 @@ from hub.schema.types import Kind
 from .names import NameRule, quoted
 
 ALTER_TYPE = "ALTER TABLE {table} ALTER COLUMN {column} TYPE {type} USING {value}"
-
-ALTER_BY_COPY = (
-    "ALTER TABLE {table} ADD COLUMN {spare} {type}",
-    "UPDATE {table} SET {spare} = {value}",
-    "ALTER TABLE {table} DROP COLUMN {column}",
-    "ALTER TABLE {table} RENAME COLUMN {spare} TO {column}",
-)
-"""Where a type cannot be changed in place. Everything else of the table stays as it is."""
-
-ALTER_BY_COPY_AT_ONCE = (
-    *ALTER_BY_COPY[:2],
-    "ALTER TABLE {table} DROP COLUMN {column}, RENAME COLUMN {spare} TO {column}",
-)
-"""The same where each statement commits: a table is never without the column."""
 
 Upsert = Literal["merge", "on_conflict", "on_duplicate_key"]
 
@@ -54,12 +40,13 @@ class Dialect:
     column_type: Callable[[str], ColumnType | None]
     """What a column of this type can hold; None for a type that only its own database knows."""
     key_type: Callable[[ColumnType], str]
-    """Like `sql_type`, for a column of the key."""
+    """Like `sql_type`, for a column of the key. JSON, too, must have a type that reads back as JSON: in a key, the
+    text `1` and the text `"1"` are two rows, and nobody could tell them apart in a column of plain text."""
     accepts: Callable[[str, ColumnType], bool] = lambda _text, _wanted: False
     """Whether a column of this type takes a field by custom, beyond what the types say."""
-    alter: Callable[[ColumnType, ColumnType], tuple[str, ...]] = lambda held, wide: (ALTER_TYPE,)
-    """Templates of the statements that alter a column in place and keep its values; empty where none can.
-    They may name `{table}`, `{column}`, `{spare}` (a column for the time being), `{type}`, `{value}`."""
+    alter: Callable[[ColumnType, ColumnType], str | None] = lambda held, wide: ALTER_TYPE
+    """The statement by which the database itself makes a column anew with its values; None where none can, and
+    `Driver.rebuild` says what does. It may name `{table}`, `{column}`, `{type}`, `{null}`, `{value}`."""
     converted: Callable[[str, ColumnType, ColumnType], str] = lambda column, held, wide: column
     """The expression that turns a column's old value into the new type's: `{value}`."""
     integers_become_floats: bool = False
@@ -75,6 +62,8 @@ class Dialect:
     parameter: str = "?"
     """How a parameter is written; `{n}` is its number, from 1."""
     names: NameRule = field(default_factory=NameRule)
+    json_key: Callable[[bytes], Hashable] = bytes
+    """What makes two spellings of JSON one key: their text, unless the database compares values."""
     holds_nul: bool = True
     """Whether text may hold the character U+0000."""
     ddl_in_transaction: bool = True
@@ -140,6 +129,14 @@ class ExistingColumn(NamedTuple):
     generated: bool = False
 
 
+class Cast(NamedTuple):
+    """What a column becomes in a table that is rebuilt: its new type, and its values out of the old ones."""
+
+    type: str
+    value: str
+    not_null: bool = False
+
+
 class Dependent(NamedTuple):
     """Something of the user's that has to make way while the type of a column changes, and how it is made again."""
 
@@ -154,6 +151,8 @@ class ExistingTable:
     columns: tuple[ExistingColumn, ...]
     uniques: tuple[tuple[str, ...], ...] = ()
     is_view: bool = False
+    is_fixed: bool = False
+    """Whether something of the table's, such as an index, keeps the database from altering its columns."""
 
     def column(self, name: str) -> ExistingColumn | None:
         return next((column for column in self.columns if column.name == name), None)

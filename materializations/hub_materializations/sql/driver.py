@@ -6,10 +6,10 @@ its library's errors: `Refused` for what concerns the rows at hand, else one of 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from .dialect import Dependent, Dialect, ExistingTable, TableName
+from .dialect import Cast, Dependent, Dialect, ExistingTable, TableName
 from .layout import Layout
 from .reduce import Load
 from .statements import Mark
@@ -42,8 +42,12 @@ class Driver(Protocol):
         ...
 
     def dependents(self, table: TableName, columns: Sequence[str]) -> list[Dependent]:
-        """What has to make way while the types of these columns change, each before what stands on it. FatalError
-        when it would not be there again after a crash."""
+        """What has to make way while the types of these columns change, each before what stands on it."""
+        ...
+
+    def rebuild(self, table: TableName, existing: ExistingTable, casts: Mapping[str, Cast]) -> list[str]:
+        """The statements that put a table with these columns cast in the place of the table, with all that is its
+        own, so that at no moment there is none, or half of it. FatalError says what stands against it."""
         ...
 
     def spellings(self, table: TableName) -> list[str]:

@@ -49,11 +49,6 @@ def sql_type(column: ColumnType) -> str:
             return _TYPES[column.kind]
 
 
-def _key_type(column: ColumnType) -> str:
-    found = sql_type(column)
-    return "VARCHAR" if found == "JSON" else found
-
-
 DECIMAL_DIGITS_MAX = 38
 """DuckDB's. A decimal that is wider or has no bound is kept as text, which loses nothing."""
 
@@ -176,7 +171,7 @@ _ERA = Converter(_with_era, b' BC"')
 DIALECT = Dialect(
     name="DuckDB",
     sql_type=sql_type,
-    key_type=_key_type,
+    key_type=sql_type,
     column_type=_column_type,
     converted=_converted,
     readable=_readable,

@@ -3,6 +3,10 @@
 Only ever more room: columns are added and widened, nothing of the user's is dropped, narrowed or
 renamed. A table that somebody else made is adopted when every column can hold what will be written.
 Pure; the driver reads the catalog and runs the statements.
+
+The hard thing is a key whose type changes. Its rows must stay the rows they are: a source that casts 1 to '1' still
+means the same row, so the column becomes text, as it does there. Only where the schema says that numbers and texts
+stand side by side does it become JSON, in which 1 and "1" are two keys.
 """
 
 from __future__ import annotations
@@ -11,18 +15,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from hub.schema import ColumnType, widen
-from hub.schema.types import FLOAT64, STRING
+from hub.schema.types import FLOAT64, JSON, STRING
 
 from .binding import Clash, Evolution
-from .dialect import (
-    ALTER_BY_COPY,
-    ALTER_BY_COPY_AT_ONCE,
-    Dependent,
-    Dialect,
-    ExistingColumn,
-    ExistingTable,
-    TableName,
-)
+from .dialect import Cast, Dependent, Dialect, ExistingColumn, ExistingTable, TableName
 from .layout import Layout, LayoutColumn
 from .names import fitted, hashed
 
@@ -40,6 +36,8 @@ class Changes:
     misfits: list[str] = field(default_factory=list)
     altered: list[str] = field(default_factory=list)
     """The columns whose type the statements change."""
+    casts: dict[str, Cast] = field(default_factory=dict)
+    """The columns whose type only a table that is rebuilt can have."""
 
     def around(self, dependents: Sequence[Dependent]) -> None:
         """Have these make way first, and stand there again at the end."""
@@ -164,23 +162,54 @@ def _fit_column(
                 table=table.sql(dialect), column=dialect.quoted(there.name), type=there.type
             )
         )
-    wide = wider(held, column.type, dialect)
     spelled = dialect.key_type if column.in_key else dialect.sql_type
+    wide = wider(held, column.type, dialect, in_key=column.in_key)
     if dialect.accepts(there.type, column.type):
         return column
     if spelled(column.type) == there.type or spelled(wide) == spelled(held):
         return column._replace(type=held)
-    if evolution == "ignore":
+    clashes = widen(held.null(), column.type.null()).kind == "json"
+    if evolution == "ignore" and not (clashes and column.in_key):
         return column._replace(type=held)
-    if evolution == "stop":
-        found.misfits.append(_misfit(column, there, dialect, "`evolution: stop` forbids to widen it"))
+    if evolution != "evolve":
+        found.misfits.append(
+            _misfit(column, there, dialect, f"`evolution: {evolution}` forbids to change its type")
+        )
         return column
-    key_is_other = column.in_key and dialect.key_type(wide) != dialect.sql_type(wide)
-    if not key_is_other and (altered := _alter(there, held, wide, existing, table, dialect)):
-        found.statements.extend(altered)
-        found.altered.append(there.name)
-        return column._replace(type=dialect.column_type(dialect.sql_type(wide)) or wide)
-    return _clashed(column, there, held, wide, existing, layout, dialect, clash, found)
+    if clashes and clash == "stop":
+        found.misfits.append(_misfit(column, there, dialect, "`clash: stop` forbids to make it text or JSON"))
+        return column
+    if clashes and clash == "new_column" and not column.in_key:
+        beside = hashed(column.name, dialect.names, f"{column.name} {column.type.kind}")
+        return _fit_column(column._replace(name=beside), existing, layout, dialect, evolution, clash, found)
+    _widen(there, held, wide, spelled(wide), existing, table, dialect, found, in_key=column.in_key)
+    return column._replace(type=dialect.column_type(spelled(wide)) or wide)
+
+
+def _widen(
+    there: ExistingColumn,
+    held: ColumnType,
+    wide: ColumnType,
+    sql_type: str,
+    existing: ExistingTable,
+    table: TableName,
+    dialect: Dialect,
+    found: Changes,
+    *,
+    in_key: bool,
+) -> None:
+    """Into `found` what gives a column more room: by a statement of the database's, or in a table that is rebuilt."""
+    name = dialect.quoted(there.name)
+    value = dialect.converted(name, held, wide)
+    template = None if existing.is_fixed else dialect.alter(held, wide)
+    if template is None:
+        found.casts[there.name] = Cast(sql_type, value, not there.nullable and in_key)
+        return
+    null = " NOT NULL" if in_key and not there.nullable else ""
+    found.altered.append(there.name)
+    found.statements.append(
+        template.format(table=table.sql(dialect), column=name, type=sql_type, null=null, value=value)
+    )
 
 
 def _missing(
@@ -201,63 +230,22 @@ def _missing(
     return column._replace(type=dialect.column_type(sql_type) or column.type)
 
 
-def wider(held: ColumnType, wanted: ColumnType, dialect: Dialect) -> ColumnType:
+def wider(held: ColumnType, wanted: ColumnType, dialect: Dialect, *, in_key: bool = False) -> ColumnType:
     """The type that holds both what the column holds and what will be written to it.
 
-    Text and JSON hold everything in its JSON form, so a column of such a type need not change.
+    Text and JSON hold everything in its JSON form, so a column of such a type need not change. A key is compared:
+    it stays text as long as nobody says that it is JSON.
     """
-    if held.kind == "json" or (held.kind == "string" and held.length is None):
+    if held.kind == "json":
+        return held
+    if in_key and wanted.kind in ("json", "object", "array"):
+        return JSON
+    if held.kind == "string" and held.length is None:
         return held
     if held.kind == "integer" and wanted.kind == "float" and dialect.integers_become_floats:
         return FLOAT64
-    return widen(held.null(), wanted.null())
-
-
-def _alter(
-    there: ExistingColumn,
-    held: ColumnType,
-    wide: ColumnType,
-    existing: ExistingTable,
-    table: TableName,
-    dialect: Dialect,
-) -> list[str]:
-    name = dialect.quoted(there.name)
-    spare = hashed(there.name, dialect.names, f"spare {there.name}")
-    templates = dialect.alter(held, wide)
-    if templates in (ALTER_BY_COPY, ALTER_BY_COPY_AT_ONCE) and existing.column(spare) is not None:
-        # An earlier try was cut short after its first statement, where each commits on its own.
-        templates = templates[1:]
-    value = dialect.converted(name, held, wide)
-    sql_type = dialect.sql_type(wide)
-    return [
-        template.format(
-            table=table.sql(dialect), column=name, spare=dialect.quoted(spare), type=sql_type, value=value
-        )
-        for template in templates
-    ]
-
-
-def _clashed(
-    column: LayoutColumn,
-    there: ExistingColumn,
-    held: ColumnType,
-    wide: ColumnType,
-    existing: ExistingTable,
-    layout: Layout,
-    dialect: Dialect,
-    clash: Clash,
-    found: Changes,
-) -> LayoutColumn | None:
-    if clash == "new_column" and not column.in_key:
-        name = hashed(column.name, dialect.names, f"{column.name} {dialect.sql_type(column.type)}")
-        beside = column._replace(name=name)
-        if existing.column(name) is None:
-            return _missing(beside, layout.table, dialect, "evolve", found)
-        return beside
-    found.misfits.append(
-        _misfit(column, there, dialect, f"it cannot be altered to {dialect.sql_type(wide)} in place")
-    )
-    return column
+    wide = widen(held.null(), wanted.null())
+    return STRING if in_key and wide.kind == "json" else wide
 
 
 def _misfit(column: LayoutColumn, there: ExistingColumn, dialect: Dialect, why: str) -> str:

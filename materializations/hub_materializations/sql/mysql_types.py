@@ -24,7 +24,7 @@ from hub.schema.types import (
     UINT64,
 )
 
-from .dialect import ALTER_BY_COPY_AT_ONCE, Converter, Dialect
+from .dialect import Converter, Dialect
 from .names import NameRule
 
 _INTEGERS = {16: "smallint", 32: "int", 53: "bigint", 64: "bigint"}
@@ -69,6 +69,9 @@ VARCHAR_LENGTH_MAX = 1000
 KEY_LENGTH = 255
 """Characters of a text in a key: InnoDB indexes 3072 bytes, and a character may take four."""
 
+KEY_JSON = f"varchar({KEY_LENGTH}) COMMENT 'JSON'"
+"""JSON in a key, where the type `json` cannot stand."""
+
 
 def _sql_type(column: ColumnType) -> str:
     match column.kind:
@@ -89,12 +92,16 @@ def _sql_type(column: ColumnType) -> str:
 
 def _key_type(column: ColumnType) -> str:
     found = _sql_type(column)
-    if found in ("longtext", "json") or (column.kind == "string" and (column.length or 0) > KEY_LENGTH):
+    if found == "json":
+        return KEY_JSON
+    if found == "longtext" or (column.kind == "string" and (column.length or 0) > KEY_LENGTH):
         return f"varchar({KEY_LENGTH})"
     return f"varbinary({KEY_LENGTH})" if found == "longblob" else found
 
 
 def _column_type(text: str) -> ColumnType | None:
+    if text == KEY_JSON:
+        return JSON
     if match := _WITH_NUMBERS.fullmatch(text):
         if match[1] == "decimal":
             return ColumnType("decimal", precision=int(match[2]), scale=int(match[3] or 0))
@@ -109,10 +116,10 @@ def _accepts(text: str, wanted: ColumnType) -> bool:
     return text == "datetime(6)" and wanted.kind == "timestamptz"
 
 
-def _alter(held: ColumnType, wide: ColumnType) -> tuple[str, ...]:
+def _alter(held: ColumnType, wide: ColumnType) -> str | None:
     if held.kind == wide.kind or (held.kind, wide.kind) in (("integer", "decimal"), ("integer", "string")):
-        return ("ALTER TABLE {table} MODIFY COLUMN {column} {type}",)
-    return ALTER_BY_COPY_AT_ONCE
+        return "ALTER TABLE {table} MODIFY COLUMN {column} {type}{null}"
+    return None
 
 
 def _converted(column: str, held: ColumnType, wide: ColumnType) -> str:
@@ -131,7 +138,7 @@ def _converted(column: str, held: ColumnType, wide: ColumnType) -> str:
 def _as_text(column: str, held: ColumnType) -> str:
     match held.kind:
         case "timestamp" | "timestamptz":
-            digits = f"TRIM(TRAILING '0' FROM DATE_FORMAT({column}, '%%Y-%%m-%%dT%%H:%%i:%%s.%%f'))"
+            digits = f"TRIM(TRAILING '0' FROM REPLACE(CAST({column} AS CHAR), ' ', 'T'))"
             zone = "Z" if held.kind == "timestamptz" else ""
             return f"CONCAT(TRIM(TRAILING '.' FROM {digits}), '{zone}')"
         case "bytes":

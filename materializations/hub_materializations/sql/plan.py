@@ -1,4 +1,7 @@
-"""What a start would do to a SQL database, as statements; nothing is touched."""
+"""What has to be done to a SQL database before rows can be written, as statements; nothing is touched.
+
+A look at the catalog, and pure functions: the sink runs the statements, `hub plan` prints them.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,11 @@ from hub.schema import CollectionSchema
 
 from . import statements
 from .binding import SqlBinding
+from .dialect import ExistingTable, TableName
 from .driver import Driver
-from .sink import found_table, missing_schema, named, planned
+from .evolve import Changes, changes
+from .layout import layout_of
+from .names import fitted, hashed
 
 
 def plan(connect: Callable[[], Driver], bindings: Sequence[tuple[Binding, CollectionSchema]]) -> list[str]:
@@ -43,3 +49,52 @@ def plan(connect: Callable[[], Driver], bindings: Sequence[tuple[Binding, Collec
 def found_cursors(driver: Driver) -> bool:
     """Whether the table of cursors is there."""
     return driver.existing(statements.cursor_table(driver.default_schema)) is not None
+
+
+def named(binding: Binding) -> str:
+    """The table that a binding asks for: its target, else the last part of the collection's name."""
+    return binding.target or binding.collection.rpartition("/")[2].rpartition(".")[2]
+
+
+def found_table(driver: Driver, schema: str | None, wanted: str) -> TableName:
+    """Where a table of this name is, or is to be made.
+
+    Where the database does not tell upper from lower case and the name is taken by another spelling,
+    the table gets a name with a hash: two tables of a source never meet in one.
+    """
+    dialect = driver.dialect
+    name = fitted(wanted, dialect.names)
+    there = driver.spellings(TableName(schema, name)) if dialect.names.folds_case else []
+    if there and name not in there:
+        name = hashed(wanted, dialect.names)
+    return TableName(schema, name)
+
+
+def planned(driver: Driver, table: TableName, schema: CollectionSchema, options: SqlBinding) -> Changes:
+    """What has to be done to a table, after a look at the catalog. Changes nothing."""
+    existing = driver.existing(table)
+    layout = layout_of(table, schema, options, driver.dialect, existing)
+    found = changes(layout, existing, driver.dialect, evolution=options.evolution, clash=options.clash)
+    if existing is not None:
+        complete(found, table, existing, driver)
+    else:
+        found.statements[:0] = missing_schema(driver, table.schema)
+    return found
+
+
+def complete(found: Changes, table: TableName, existing: ExistingTable, driver: Driver) -> None:
+    """Add to the changes of a table its rebuilding, where that must be, and what else has to make way."""
+    touched = [*found.altered, *found.casts]
+    if not touched or found.misfits:
+        return
+    if found.casts:
+        # First: the definition that the new table is made after is the one that there is now.
+        found.statements[:0] = driver.rebuild(table, existing, found.casts)
+    found.around(driver.dependents(table, touched))
+
+
+def missing_schema(driver: Driver, schema: str | None) -> list[str]:
+    """The statement that makes a schema, if it is not there."""
+    if schema is None or driver.has_schema(schema):
+        return []
+    return [f"CREATE SCHEMA {driver.dialect.quoted(schema)}"]

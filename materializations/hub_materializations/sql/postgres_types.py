@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 from base64 import b64decode
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
+from decimal import Decimal
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import orjson
 from msgspec import Raw
@@ -82,7 +84,8 @@ def dialect_of(json_type: str) -> Dialect:
 
     def key_type(column: ColumnType) -> str:
         found = sql_type(column)
-        return "text" if found in ("json", "jsonb") else found
+        # Values of json cannot be compared.
+        return "jsonb" if found == "json" else found
 
     return Dialect(
         name="PostgreSQL",
@@ -91,6 +94,7 @@ def dialect_of(json_type: str) -> Dialect:
         column_type=_column_type,
         converted=lambda column, held, wide: _converted(column, held, wide, sql_type),
         readable=lambda column, _type: f"{column}::text",
+        json_key=comparable,
         same=_same,
         index_current="CREATE UNIQUE INDEX {name} ON {table} ({key}) WHERE {current}",
         converters={"bytes": Converter(_bytes)},
@@ -124,6 +128,26 @@ def _sql_type_with(json_type: str) -> Callable[[ColumnType], str]:
                 return _TYPES[column.kind]
 
     return sql_type
+
+
+def comparable(text: bytes) -> Hashable:
+    """JSON as `jsonb` compares it: numbers by value, objects whatever the order of their keys."""
+    try:
+        return _comparable(json.loads(text, parse_int=Decimal, parse_float=Decimal))
+    except (ValueError, RecursionError):
+        return text
+
+
+def _comparable(value: Any) -> Hashable:
+    match value:
+        case dict():
+            return "object", frozenset((name, _comparable(item)) for name, item in value.items())
+        case list():
+            return "array", tuple(map(_comparable, value))
+        case bool():
+            return "boolean", value
+        case _:
+            return cast("Hashable", value)
 
 
 def _same(one: str, other: str, column: ColumnType) -> str:

@@ -28,6 +28,9 @@ from .names import NameRule, decodable, hashed
 
 Row = tuple[Any, ...]
 
+_RAW = frozenset({"json", "array", "object"})
+"""What is kept as the very text of the document."""
+
 _NUL = b"\\u0000"
 _OBJECT: msgspec.json.Decoder[dict[str, Raw]] = msgspec.json.Decoder(dict[str, Raw])
 
@@ -61,7 +64,7 @@ class Codec:
         self._canonical = {
             position: canonical
             for position, i in enumerate(key)
-            if (canonical := _CANONICAL.get(layout.columns[i].wanted.kind)) is not None
+            if (canonical := _canonical(layout.columns[i], dialect)) is not None
         }
         folded = {column.path[0].casefold() for column in self._fields}
         self._plain = (
@@ -174,7 +177,7 @@ class Codec:
         """What tells the rows' keys apart: equal exactly when the database holds them equal."""
         assert self._key_attributes is not None
         keys = list(map(self._key_attributes, structs))
-        if not self._canonical:
+        if not self._canonical or not keys:
             return keys
         if len(self.key_indexes) == 1:
             return list(map(self._canonical[0], keys))
@@ -326,7 +329,7 @@ _INTEGERS: dict[int, Any] = {
 
 def _cell_type(column: LayoutColumn, *, strict: bool) -> Any:
     wanted, held = column.wanted, column.type
-    if held.kind in ("json", "array", "object") or wanted.kind in ("json", "array", "object"):
+    if held.kind in _RAW or wanted.kind in _RAW:
         return Raw
     match wanted.kind:
         case "boolean":
@@ -347,7 +350,7 @@ def _converter(column: LayoutColumn, dialect: Dialect) -> Converter | None:
         return None
     if column.type.kind == "array":
         return dialect.converter_of_array(column.type) or _JSON_TEXT
-    if column.type.kind in ("json", "object") or column.wanted.kind in ("json", "array", "object"):
+    if column.type.kind in ("json", "object") or column.wanted.kind in _RAW:
         return _JSON_TEXT
     if column.type.kind == "string":
         return _JSON_FORM if column.wanted.kind in ("boolean", "integer", "float", "decimal") else None
@@ -378,15 +381,12 @@ def _decimal_key(value: Any) -> Any:
         return value
 
 
-def _raw_key(raw: Any) -> Any:
-    return bytes(raw) if isinstance(raw, Raw) else raw
-
-
-_CANONICAL: dict[str, Callable[[Any], Any]] = {
-    "decimal": _decimal_key,
-    "uuid": str.lower,
-    "json": _raw_key,
-    "array": _raw_key,
-    "object": _raw_key,
-}
+_CANONICAL: dict[str, Callable[[Any], Any]] = {"decimal": _decimal_key, "uuid": str.lower}
 """What makes two spellings of one key equal."""
+
+
+def _canonical(column: LayoutColumn, dialect: Dialect) -> Callable[[Any], Any] | None:
+    if column.type.kind not in _RAW and column.wanted.kind not in _RAW:
+        return _CANONICAL.get(column.wanted.kind)
+    same = dialect.json_key if column.type.kind in _RAW else bytes
+    return lambda raw: same(bytes(raw)) if isinstance(raw, Raw) else raw

@@ -26,10 +26,9 @@ from .backfill import Backfills, Sweep, repeated_reads
 from .binding import DEFAULT_TABLE, SqlBinding
 from .dialect import TableName
 from .driver import Driver, Refused
-from .evolve import Changes, changes
-from .layout import Layout, layout_of
-from .names import fitted, hashed
+from .layout import Layout
 from .parts import times_of, unchanged_of
+from .plan import found_table, missing_schema, named, planned
 from .ready import Part, Ready, Table, ready, times
 from .reduce import Load
 from .rows import Codec, Row, Rows
@@ -386,43 +385,6 @@ def is_known(schema: CollectionSchema, options: SqlBinding) -> bool:
     """Whether the schema says what the fields of the key are."""
     key = options.key if options.key is not None else schema.key_fields
     return not schema.is_open or set(key) <= schema.schema.get("properties", {}).keys()
-
-
-def named(binding: Binding) -> str:
-    """The table that a binding asks for: its target, else the last part of the collection's name."""
-    return binding.target or binding.collection.rpartition("/")[2].rpartition(".")[2]
-
-
-def found_table(driver: Driver, schema: str | None, wanted: str) -> TableName:
-    """Where a table of this name is, or is to be made.
-
-    Where the database does not tell upper from lower case and the name is taken by another spelling,
-    the table gets a name with a hash: two tables of a source never meet in one.
-    """
-    dialect = driver.dialect
-    name = fitted(wanted, dialect.names)
-    there = driver.spellings(TableName(schema, name)) if dialect.names.folds_case else []
-    if there and name not in there:
-        name = hashed(wanted, dialect.names)
-    return TableName(schema, name)
-
-
-def planned(driver: Driver, table: TableName, schema: CollectionSchema, options: SqlBinding) -> Changes:
-    """What has to be done to a table, after a look at the catalog. Changes nothing."""
-    existing = driver.existing(table)
-    layout = layout_of(table, schema, options, driver.dialect, existing)
-    found = changes(layout, existing, driver.dialect, evolution=options.evolution, clash=options.clash)
-    if found.altered and not found.misfits:
-        found.around(driver.dependents(table, found.altered))
-    found.statements[:0] = missing_schema(driver, table.schema) if existing is None else []
-    return found
-
-
-def missing_schema(driver: Driver, schema: str | None) -> list[str]:
-    """The statement that makes a schema, if it is not there."""
-    if schema is None or driver.has_schema(schema):
-        return []
-    return [f"CREATE SCHEMA {driver.dialect.quoted(schema)}"]
 
 
 def mark_of(layout: Layout) -> statements.Mark:
