@@ -47,6 +47,11 @@ class BindingSpec(Spec, frozen=True, kw_only=True):
         return False
 
     @property
+    def is_emptied(self) -> bool:
+        """Whether a truncation of a collection empties its target, with whatever else is in there."""
+        return False
+
+    @property
     def target(self) -> Interpolated | None:
         """What names the table, topic or path; None for a destination that has only one place."""
         return None

@@ -15,7 +15,7 @@ from hub.catalog import DerivationTask, Step
 from hub.errors import FatalError, RecordError
 from hub.materialization import Binding, BindingSpec, ErrorPolicy
 from hub.processor import Transform
-from hub.record import ABOUT_ALL, MARKS, Batch, concat
+from hub.record import ABOUT_ALL, MARKS, TRUNCATE, Batch, concat
 from hub.schema import CollectionSchema, ColumnType, describe, widened
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ class Leaf:
         self._needs_schema = needs_schema
         self._sweeps = sweeps
         self._shared = shared
-        """Others may write to the same place, whose rows a sweep would take for gone."""
+        """Others may write to the same place, whose rows a sweep would take for gone and a truncation would take along."""
         self._schema = CollectionSchema("")
         self._columns: dict[str, ColumnType] = {}
         self._bindings: dict[str, Binding] = {}
@@ -166,6 +166,10 @@ class Leaf:
             self._run(batch, outcome, alone=alone)
 
     def _run(self, batch: Batch, outcome: Outcome, *, alone: bool) -> None:
+        if self._shared and self._options.is_emptied and batch.ops is not None and TRUNCATE in batch.ops:
+            batch = self._without_truncates(batch, outcome)
+            if not batch.count:
+                return
         if self._needs_schema and self._schema.is_open:
             self._learn(batch)
         for target, routed in self._routed(batch, outcome):
@@ -174,6 +178,18 @@ class Leaf:
                 outcome.work.append((binding, self._schema))
                 self._described[target] = self._schema
             outcome.work.append((binding, routed if alone else routed.as_bytes()))
+
+    def _without_truncates(self, batch: Batch, outcome: Outcome) -> Batch:
+        """Nobody knows whose a row is, so what is truncated stays, and somebody is told."""
+        assert batch.ops is not None
+        place = self._options.target
+        error = RecordError(
+            f"a truncation of {batch.collection} would empty {place}, into which several collections are written; "
+            "remove the rows that are gone there by hand, or give each collection a table of its own",
+            component="truncate",
+        )
+        truncates = {index: error for index, op in enumerate(batch.ops) if op == TRUNCATE}
+        return settled(batch.with_errors(truncates), self._options.on_error, "truncate", outcome)
 
     def forget(self) -> None:
         """Describe every target again: the sink was opened anew."""

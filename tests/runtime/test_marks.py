@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from hub.config import load
+from hub.errors import FatalError
 from hub.record import Batch, TaskName
 from hub.runtime.stage import Outcome
 from hub.runtime.tree import Trees
@@ -28,8 +29,10 @@ materializations:
 """
 
 
-def marked(tmp_path: Path, bindings: str, sink: str = "sqlite: {path: lake.db}") -> tuple[list[Any], Outcome]:
-    """What becomes of a read row between marks: for each write its table and operations."""
+def marked(
+    tmp_path: Path, bindings: str, sink: str = "sqlite: {path: lake.db}", ops: bytes = b"brrsc"
+) -> tuple[list[Any], Outcome]:
+    """What becomes of read rows between marks, or what else `ops` says: for each write its table and operations."""
     config = tmp_path / "hub.yaml"
     config.write_text(CONFIG % (sink, "\n".join(f"      - {line}" for line in bindings.splitlines())))
     catalog = load(config)
@@ -37,7 +40,7 @@ def marked(tmp_path: Path, bindings: str, sink: str = "sqlite: {path: lake.db}")
     trees.restart(describe("shop/a", {"id": INT64.null(False)}, ("id",)))
     outcome = Outcome()
     docs = [{}, {"id": 1}, {"id": 2}, {}, {"id": 3}]
-    trees.run(Batch.of_docs("shop/a", docs, ops=b"brrsc", shared={"table": "a"}), outcome)
+    trees.run(Batch.of_docs("shop/a", docs, ops=ops, shared={"table": "a"}), outcome)
     found = [(b.target, w.ops) for b, w in outcome.writes() if not isinstance(w, CollectionSchema)]
     return found, outcome
 
@@ -76,3 +79,33 @@ def test_a_destination_that_cannot_sweep_never_sees_a_mark(tmp_path: Path) -> No
     found, outcome = marked(tmp_path, "{from: shop/a}", "stdout: {}")
     assert b"".join(ops for _, ops in found) == b"rrc"
     assert not outcome.unswept
+
+
+@pytest.mark.parametrize("bindings", ["{from: shop/*, table: things}", "{from: both, table: things}"])
+def test_where_several_collections_meet_a_truncation_of_one_empties_nothing_and_is_a_dead_letter(
+    tmp_path: Path, bindings: str
+) -> None:
+    found, outcome = marked(tmp_path, bindings, ops=b"tcctc")
+    assert b"".join(ops for _, ops in found) == b"ccc"
+    assert [failure.index for failure in outcome.failures] == [0, 3]
+    assert "several collections are written" in outcome.failures[0].error.reason
+    with pytest.raises(FatalError, match="would empty things"):
+        marked(tmp_path, bindings.replace("}", ", on_error: stop}"), ops=b"tcctc")
+    _, outcome = marked(tmp_path, bindings.replace("}", ", on_error: skip}"), ops=b"tcctc")
+    assert outcome.skipped == 2
+
+
+@pytest.mark.parametrize(
+    "bindings",
+    [
+        "{from: shop/a, table: things}",
+        "{from: mapped, table: things}",
+        "{from: shop/*, table: things, mode: append}",
+    ],
+)
+def test_a_truncation_of_whatever_is_all_of_a_table_or_only_adds_to_it_goes_through(
+    tmp_path: Path, bindings: str
+) -> None:
+    found, outcome = marked(tmp_path, bindings, ops=b"tcctc")
+    assert b"".join(ops for _, ops in found) == b"tcctc"
+    assert not outcome.failures
