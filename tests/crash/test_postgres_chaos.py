@@ -46,6 +46,7 @@ captures:
       dsn: "%(dsn)s"
       tables: [public.*]
       streaming: %(streaming)s
+      two_phase: %(two_phase)s
       refresh_interval: 1s
       batch: 256KiB
 materializations:
@@ -110,10 +111,18 @@ def chaos(tmp_path: Path, mirror: str) -> Iterator[tuple[PostgresServer, Hub]]:
     settings = {"logical_decoding_work_mem": "64kB", "max_prepared_transactions": "20"}
     with PostgresServer(settings=settings) as server:
         config = tmp_path / "shop.yaml"
-        streaming = "true" if SEED % 2 else "false"
+        streaming, two_phase = ("true" if SEED % wide >= wide // 2 else "false" for wide in (2, 4))
         lake, data = tmp_path / "lake.duckdb", tmp_path / "data"
         config.write_text(
-            CONFIG % {"dsn": server.dsn, "streaming": streaming, "lake": lake, "mirror": mirror, "data": data}
+            CONFIG
+            % {
+                "dsn": server.dsn,
+                "streaming": streaming,
+                "two_phase": two_phase,
+                "lake": lake,
+                "mirror": mirror,
+                "data": data,
+            }
         )
         hub = Hub(config, tmp_path / "hub.log")
         try:

@@ -11,10 +11,11 @@ from collections.abc import Sequence
 
 from hub_captures.postgres.catalog import load_types
 from hub_captures.postgres.connection import Connection, quoted, rows
-from hub_captures.postgres.feed import Feed, MissingValues, Signal, UnknownOrder, UnknownRelation
+from hub_captures.postgres.feed import Feed
 from hub_captures.postgres.gathered import Gathered
 from hub_captures.postgres.keys import rank_query, row_of, sort_key, values_of
 from hub_captures.postgres.layout import Layouts
+from hub_captures.postgres.obstacles import MissingValues, Signal, UnknownOrder, UnknownRelation
 from hub_captures.postgres.pgoutput import Relation
 from hub_captures.postgres.position import Key
 from hub_captures.postgres.tables import Tables, key_of

@@ -148,6 +148,14 @@ class PostgresCapture(Capture[PostgresPosition], frozen=True, kw_only=True):
             description="Receive large transactions while they go on, and spool them to disk here instead of there."
         ),
     ] = False
+    two_phase: Annotated[
+        bool,
+        Meta(
+            description="Receive transactions when they are prepared (`PREPARE TRANSACTION`), so that little is left to "
+            "do when they are committed. Their records come at `COMMIT PREPARED` all the same (PostgreSQL 15; on 17 "
+            "not together with `failover`)."
+        ),
+    ] = False
     failover: Annotated[
         bool,
         Meta(description="Make the slot known to standbys, so that it outlives a failover (PostgreSQL 17)."),

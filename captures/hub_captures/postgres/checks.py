@@ -10,7 +10,7 @@ from hub.errors import HubError
 from hub.record import TaskName
 from hub_captures.postgres import catalog, server
 from hub_captures.postgres.catalog import Table
-from hub_captures.postgres.connection import Connection, quoted, rows
+from hub_captures.postgres.connection import Connection, literal, quoted, rows
 from hub_captures.postgres.harm import harm_of
 
 if TYPE_CHECKING:
@@ -25,6 +25,9 @@ _MANAGED_SERVICES = (
 )
 """Roles by which managed services grant replication."""
 
+_OLD_S = 60.0
+"""A transaction that is open for longer is named."""
+
 _LINES_MAX = 50
 """Of more tables than this, those that are as they should be are only counted."""
 
@@ -38,7 +41,7 @@ async def look(capture: PostgresCapture, task: TaskName) -> Sequence[Finding]:
             found.append(
                 Finding(True, f"connected to {reach.name}, PostgreSQL {query.info.server_version // 10000}")
             )
-            found += await missing_rights(query)
+            found += await missing_rights(capture, query)
             found += await _slots(capture, task, query)
             found += await _tables(capture, task, query)
             found += await _patience(query)
@@ -55,8 +58,8 @@ async def look(capture: PostgresCapture, task: TaskName) -> Sequence[Finding]:
     return found
 
 
-async def missing_rights(query: Connection) -> list[Finding]:
-    """What must be so that a slot can be made at all."""
+async def missing_rights(capture: PostgresCapture, query: Connection) -> list[Finding]:
+    """What must be so that a slot can be made at all, and used as the options say."""
     ((version,),) = await rows(
         query, "asking for the version", "select current_setting('server_version_num')::int"
     )
@@ -65,6 +68,8 @@ async def missing_rights(query: Connection) -> list[Finding]:
         found.append(
             Finding(False, f"PostgreSQL {version // 10000} is too old", "use PostgreSQL 12 or newer")
         )
+    if capture.two_phase and (problem := two_phase_problem(version // 10000, failover=capture.failover)):
+        found.append(problem)
     settings = await server.settings(
         query, ["wal_level", "max_replication_slots", "max_wal_senders", "server_encoding"]
     )
@@ -89,6 +94,20 @@ async def missing_rights(query: Connection) -> list[Finding]:
     cure = f"ALTER ROLE {quoted(user)} REPLICATION; (Amazon RDS: GRANT rds_replication TO {quoted(user)};)"
     found.append(Finding(may, f"{user} may {'' if may else 'not '}replicate", "" if may else cure))
     return found
+
+
+def two_phase_problem(version: int, *, failover: bool) -> Finding | None:
+    """Why transactions can not be sent at PREPARE by a server of this version; None when they can."""
+    if version < 15:
+        what = f"PostgreSQL {version} can not send transactions when they are prepared"
+        return Finding(False, what, "set two_phase: false; they then come whole at COMMIT PREPARED")
+    if version == 17 and failover:
+        what = (
+            "PostgreSQL 17 does not tell standbys from where a slot sends transactions at their PREPARE, so that "
+            "after a failover one that was prepared before may be lost"
+        )
+        return Finding(False, what, "set failover: false or two_phase: false, or use PostgreSQL 18")
+    return None
 
 
 async def _slots(capture: PostgresCapture, task: TaskName, query: Connection) -> list[Finding]:
@@ -129,6 +148,13 @@ async def _slots(capture: PostgresCapture, task: TaskName, query: Connection) ->
     else:
         use = f", in use by pid {slot.active_pid}" if slot.active_pid else ""
         found.append(Finding(True, f"the slot {name} is there, {slot.lag_bytes} bytes behind{use}"))
+        if slot.two_phase != capture.two_phase:
+            how = (
+                "sends transactions when they are prepared, and will go on so"
+                if slot.two_phase
+                else "is told at the next start to send transactions when they are prepared"
+            )
+            found.append(Finding(True, f"the slot {name} {how}"))
     most = int(settings["max_wal_senders"])
     ok = senders < most
     cure = "" if ok else f"ALTER SYSTEM SET max_wal_senders = {most + 10}; then restart the server"
@@ -272,7 +298,16 @@ async def _patience(query: Connection) -> list[Finding]:
             f"SELECT pg_terminate_backend({writer.pid});",
         )
         for writer in await server.open_writers(query)
-        if writer.age_s > 60
+        if writer.age_s > _OLD_S
+    ]
+    found += [
+        Finding(
+            False,
+            f"a transaction of {each.database} is prepared for {each.age_s:.0f} s: WAL is kept, and a new slot waits for it",
+            f"in {each.database}: COMMIT PREPARED {literal(each.gid).lstrip()}; or ROLLBACK PREPARED",
+        )
+        for each in await server.prepared_transactions(query)
+        if each.age_s > _OLD_S
     ]
     return found
 

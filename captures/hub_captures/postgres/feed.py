@@ -9,12 +9,10 @@ obstacle, the reader stops, and goes on when the obstacle is removed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping
 
 from hub import cdc
-from hub.record import CREATE, TRUNCATE, UPDATE, Batch
-from hub.schema import CollectionSchema
+from hub.record import CREATE, TRUNCATE, UPDATE
 from hub_captures.postgres import pgoutput
 from hub_captures.postgres.changes import (
     NEW,
@@ -28,56 +26,20 @@ from hub_captures.postgres.changes import (
 from hub_captures.postgres.gathered import Gathered
 from hub_captures.postgres.handover import HandOver, Incomparable
 from hub_captures.postgres.ledger import Ledger
+from hub_captures.postgres.obstacles import MissingValues, Obstacle, Signal, UnknownOrder, UnknownRelation
+from hub_captures.postgres.pending import NO_XID, Described, Pending
 from hub_captures.postgres.pgoutput import HEADER, Begin, Relation
 from hub_captures.postgres.position import Key
-from hub_captures.postgres.spool import Spool
+from hub_captures.postgres.prepared import Keeping, lost_prepare
+from hub_captures.postgres.spool import Spool, Spooled
 
 _STREAM_STOP = ord("E")
 _ROW = HEADER + 8
 """Where the first column of a message's first tuple begins: after kind, OID, the tuple's kind and its count."""
 
 
-class Described(NamedTuple):
-    """Records, and the schema that must have been stated before them."""
-
-    schema: CollectionSchema
-    batch: Batch
-
-
-class UnknownRelation(NamedTuple):
-    """Rows will follow that are laid out like this."""
-
-    relation: Relation
-
-
-class UnknownOrder(NamedTuple):
-    """The server must say where a key stands among the bounds of a table's copy."""
-
-    table: Gathered
-    key: Key
-
-
-class MissingValues(NamedTuple):
-    """The key of a row has changed, and large values that have not were not sent. A destination would have to
-    carry them over from the row under the old key; the source is asked instead."""
-
-    table: Gathered
-    key: Key
-    names: tuple[str, ...]
-
-
-class Signal(NamedTuple):
-    """A message for the capture itself: somebody asked for something from SQL."""
-
-    content: bytes
-
-
-Obstacle = UnknownRelation | UnknownOrder | MissingValues | Signal
-
 OWN_PREFIX = "hub."
 SIGNAL_PREFIX = "hub.signal"
-NO_XID = 0
-"""Stands for the transaction of a message that belongs to none."""
 MARK_PREFIX = "hub.mark"
 """Written only to let an idle server flush its WAL."""
 
@@ -86,8 +48,10 @@ class Feed:
     """Takes messages, gathers records.
 
     A handler returns True when the reader must stop: for an `obstacle`, or at the end of a transaction
-    when `hold` asks for it. `lsn` is the end of the last whole transaction. `tables` maps the OID as it
-    stands in messages to where its records are gathered, None for one that is not captured.
+    when `hold` asks for it. `lsn` is the end of the last whole transaction; what has committed before it when
+    the feed begins is passed over. `start_lsn` is where the server begins, earlier when something that was prepared
+    is to be sent again. `tables` maps the OID as it stands in messages to where its records are
+    gathered, None for one that is not captured.
     """
 
     def __init__(
@@ -95,11 +59,14 @@ class Feed:
         messages: Gathered | None = None,
         ledger: Ledger | None = None,
         *,
+        lsn: int = 0,
+        start_lsn: int = 0,
         record_bytes_max: int,
         may_omit: bool,
     ) -> None:
         self.tables: dict[bytes, Gathered | None] = {}
-        self.lsn = 0
+        self.lsn = self._known_lsn = lsn
+        self.start_lsn = start_lsn
         self.begin: Begin | None = None
         self.obstacle: Obstacle | None = None
         self.repeat: bytes | None = None
@@ -119,14 +86,14 @@ class Feed:
         """Bytes of the largest message beyond the limit."""
         self._replayed: Iterator[bytes] | None = None
         self._replay_end = 0
+        self._displaced: dict[int, Gathered] = {}
+        """Tables that a transaction which was prepared has laid out as they were then, as the server has them now."""
         self._record_bytes_max = record_bytes_max
         self._may_omit = may_omit
         self._messages = messages
-        self._ledger = ledger
+        self._pending = Pending(ledger)
         self._origin: str | None = None
-        self._touched: list[Gathered] = []
         self._doomed: list[HandOver] = []
-        self._filled: dict[Gathered, None] = {}
         self._quick: dict[int, Callable[[bytes], bool | None]] = {
             ord("I"): self._insert,
             ord("U"): self._update,
@@ -136,7 +103,7 @@ class Feed:
         }
         self.route = dict(self._quick)
         """Where the reader brings messages of these kinds that are within the limit on a record, all others
-        go to `message`. Empty while a block of a streamed transaction is spooled."""
+        go to `message`. Empty while a block of a streamed transaction is spooled, or what comes is not decoded."""
         self._handlers = self._quick | {
             ord("R"): self._relation,
             ord("T"): self._truncate,
@@ -146,7 +113,22 @@ class Feed:
             ord("S"): self._stream_start,
             ord("c"): self._stream_commit,
             ord("A"): self._stream_abort,
+            ord("b"): self._begin_prepare,
+            ord("P"): self._prepare,
+            ord("p"): self._prepare,
+            ord("K"): self._commit_prepared,
+            ord("r"): self._rollback_prepared,
         }
+        keeping = self._keeping = Keeping(self.tables)
+        self._kept = self._handlers | {
+            ord("R"): self._kept_relation,
+            ord("T"): keeping.truncate,
+            ord("O"): keeping.other,
+            ord("M"): keeping.other,
+            **dict.fromkeys(b"IUD", keeping.row),
+        }
+        self._passed = self._handlers | dict.fromkeys(b"IUDTOM", self._pass)
+        self._current: Mapping[int, Callable[[bytes], bool | None]] = self._handlers
 
     def message(self, b: bytes) -> bool | None:
         """One message of the plugin, with its header. True stops the reader."""
@@ -157,12 +139,21 @@ class Feed:
             else:
                 self.spool.add(b, HEADER)
             return None
-        handler = self._handlers.get(b[HEADER])
+        handler = self._current.get(b[HEADER])
         if handler is None:
             raise pgoutput.unknown(b)
-        if len(b) > self._record_bytes_max and b[HEADER] in b"IUD":
+        if len(b) > self._record_bytes_max and b[HEADER] in b"IUD" and self._current is self._handlers:
             return self._judge_oversized(b)
         return handler(b)
+
+    def _turn_to(self, handlers: Mapping[int, Callable[[bytes], bool | None]]) -> None:
+        self._current = handlers
+        self.route.clear()
+        if handlers is self._handlers:
+            self.route.update(self._quick)
+
+    def _pass(self, b: bytes) -> None:
+        """Part of a transaction that was sent on before, and comes once more."""
 
     @property
     def is_replaying(self) -> bool:
@@ -177,8 +168,23 @@ class Feed:
             self.bytes += len(b)
             if self.message(b) or bytes_max <= 0:
                 return
+        while self._displaced:
+            oid, table = self._displaced.popitem()
+            now = self.tables[oid.to_bytes(4)]
+            if now is not None and now.relation != table.relation:
+                self.obstacle, self.repeat = UnknownRelation(table.relation), None
+                return
         self._replayed = None
+        assert self.begin is not None
+        # Not earlier: a position from before its end must still ask for it again.
+        self.spool.forget(self.begin.xid)
         self.end_transaction(self._replay_end)
+
+    @property
+    def _is_prepared(self) -> bool:
+        """What is being replayed was prepared before it was committed."""
+        spooled = self.spool.find(self.begin.xid) if self.begin is not None else None
+        return self.is_replaying and spooled is not None and spooled.prepare_lsn is not None
 
     def _stream_start(self, b: bytes) -> None:
         self.spool.start(int.from_bytes(b[26:30]))
@@ -190,56 +196,75 @@ class Feed:
     def _stream_commit(self, b: bytes) -> bool:
         xid = int.from_bytes(b[26:30])
         found = pgoutput.commit(b, HEADER + 4)
-        spooled = self.spool.commit(xid)
-        self.begin = Begin(found.commit_lsn, found.ts_ms, xid)
-        self._replayed = spooled.messages() if spooled is not None else iter(())
-        self._replay_end = found.end_lsn
+        self._begin_replay(Begin(found.commit_lsn, found.ts_ms, xid), self.spool.find(xid), found.end_lsn)
         return True
+
+    def _begin_replay(self, begin: Begin, spooled: Spooled | None, end_lsn: int) -> None:
+        self._start(begin)
+        self._replayed = spooled.messages() if spooled is not None else iter(())
+        self._replay_end = end_lsn
+
+    def _begin_prepare(self, b: bytes) -> None:
+        self._keeping.into = self.spool.keep(pgoutput.begin_prepare(b).xid)
+        self._turn_to(self._kept)
+
+    def _kept_relation(self, b: bytes) -> bool:
+        self._keeping.into.lay_out(pgoutput.relation(b))
+        return self._relation(b)
+
+    def _prepare(self, b: bytes) -> bool:
+        found = pgoutput.prepared(b)
+        self.spool.prepare(found.xid, found.lsn)
+        self._turn_to(self._handlers)
+        return self.hold
+
+    def _commit_prepared(self, b: bytes) -> bool:
+        found = pgoutput.prepared(b)
+        spooled = self.spool.find(found.xid)
+        if found.lsn < self._known_lsn:
+            self.spool.forget(found.xid)
+            return self.hold
+        if spooled is None:
+            raise lost_prepare(found, self.start_lsn)
+        self._begin_replay(Begin(found.lsn, found.ts_ms, found.xid), spooled, found.end_lsn)
+        return True
+
+    def _rollback_prepared(self, b: bytes) -> bool:
+        self.spool.forget(pgoutput.rolled_back(b))
+        return self.hold
+
+    @property
+    def prepared_lsn(self) -> int | None:
+        """Where the oldest PREPARE stands that the server must send again after a restart. As long as nothing new has
+        come, some that are asked for once more may not have come either."""
+        if self.start_lsn < self.lsn == self._known_lsn:
+            return self.start_lsn
+        return self.spool.prepared_lsn(self.start_lsn)
 
     @property
     def has_committed(self) -> bool:
         """There is something of whole transactions to take."""
-        return any(table.committed for table in self._filled)
+        return self._pending.has_committed
 
     def take(self, *, whole: bool) -> list[Described]:
         """What was gathered: of whole transactions, or all, the piece of the one that goes on included."""
-        if not whole and self.begin is not None:
-            for table in self._touched:
-                if self._ledger is not None:
-                    self._ledger.note(table)
-                table.close_run(self.begin, self._origin)
-                table.committed = len(table.lines)
-        taken: list[Described] = []
-        left: dict[Gathered, None] = {}
-        for table in self._filled:
-            if table.committed:
-                taken.append(Described(table.schema, table.take(table.committed)))
-                table.committed = 0
-            if table.lines:
-                left[table] = None
-        self._filled = left
-        if not whole:
-            # They are filled again with their next record, though still touched by the transaction.
-            for table in self._touched:
-                table.is_touched = False
-            self._touched = []
-        if not left:
+        taken = self._pending.take() if whole else self._pending.take_all(self.begin, self._origin)
+        if self._pending.is_empty:
             self.bytes = 0
         return taken
 
     def _touch(self, table: Gathered) -> None:
-        table.is_touched = True
-        self._touched.append(table)
-        self._filled[table] = None
-        ledger = self._ledger
-        if ledger is not None and not ledger.is_open:
-            assert self.begin is not None
-            if self.begin.xid != NO_XID:
-                ledger.begin(self.begin)
-                self._touch(ledger.gathered)
+        assert self.begin is not None
+        self._pending.touch(table, self.begin)
 
     def _begin(self, b: bytes) -> None:
-        self.begin = pgoutput.begin(b)
+        self._start(pgoutput.begin(b))
+
+    def _start(self, begin: Begin) -> None:
+        self.begin = begin
+        if begin.commit_lsn < self._known_lsn:
+            # Its relations count, as the server states them once.
+            self._turn_to(self._passed)
 
     def _commit(self, b: bytes) -> bool:
         assert self.begin is not None
@@ -249,27 +274,16 @@ class Feed:
     def end_transaction(self, lsn: int) -> None:
         """What was gathered since the beginning is whole, up to `lsn`."""
         assert self.begin is not None
-        if self._ledger is not None and self._ledger.is_open:
-            self._account(self._ledger, self.begin)
-        for table in self._touched:
-            table.close_run(self.begin, self._origin)
-            table.committed = len(table.lines)
-            table.is_touched = False
-        self._touched = []
+        self._pending.end(self.begin, self._origin)
         for handover in self._doomed:
             handover.restart()
         self._doomed = []
         self.transactions += 1
         self.begin = None
         self._origin = None
-        self.lsn = lsn
-
-    def _account(self, ledger: Ledger, begin: Begin) -> None:
-        for table in self._touched:
-            ledger.note(table)
-        if not ledger.gathered.is_touched:
-            self._touch(ledger.gathered)
-        ledger.end(begin)
+        self.lsn = max(self.lsn, lsn)
+        if self._current is self._passed:
+            self._turn_to(self._handlers)
 
     def _insert(self, b: bytes) -> bool | None:
         table = self.tables[b[26:30]]
@@ -358,8 +372,12 @@ class Feed:
         oid = relation.oid.to_bytes(4)
         if oid in self.tables:
             known = self.tables[oid]
-            if known is None or known.relation == relation:
+            if known is not None and known.relation == relation:
                 return False
+            if known is None and not self.is_replaying:
+                return False
+            if known is not None and self._is_prepared:
+                self._displaced.setdefault(relation.oid, known)
         self.obstacle, self.repeat = UnknownRelation(relation), None
         return True
 
@@ -400,6 +418,8 @@ class Feed:
         found = pgoutput.message(b)
         table = self._messages
         alone = self.begin is None
+        if alone and found.lsn < self._known_lsn:
+            return self.hold
         if table is not None and not found.prefix.startswith(OWN_PREFIX):
             if alone:
                 self.begin = Begin(

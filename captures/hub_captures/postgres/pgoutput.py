@@ -33,6 +33,16 @@ class Commit(NamedTuple):
     ts_ms: int
 
 
+class Prepared(NamedTuple):
+    """A prepared transaction, or its commit: `lsn` is where the record of the PREPARE or the COMMIT PREPARED stands."""
+
+    lsn: int
+    end_lsn: int
+    ts_ms: int
+    xid: int
+    gid: str
+
+
 class RelationColumn(NamedTuple):
     name: str
     type_oid: int
@@ -89,6 +99,27 @@ def commit(b: bytes, at: int = HEADER) -> Commit:
     )
 
 
+def begin_prepare(b: bytes, at: int = HEADER) -> Prepared:
+    """`b`: LSN and end LSN of the PREPARE, its time, xid, gid."""
+    return Prepared(
+        int.from_bytes(b[at + 1 : at + 9]),
+        int.from_bytes(b[at + 9 : at + 17]),
+        _ms(b[at + 17 : at + 25]),
+        int.from_bytes(b[at + 25 : at + 29]),
+        _string(b, at + 29)[0],
+    )
+
+
+def prepared(b: bytes, at: int = HEADER) -> Prepared:
+    """`P`, `p` and `K`: flags, and what a begin prepare says, in `K` of the COMMIT PREPARED."""
+    return begin_prepare(b, at + 1)
+
+
+def rolled_back(b: bytes, at: int = HEADER) -> int:
+    """`r`: flags, end LSNs and times of PREPARE and ROLLBACK PREPARED, xid, gid. The xid."""
+    return int.from_bytes(b[at + 34 : at + 38])
+
+
 def relation(b: bytes, at: int = HEADER) -> Relation:
     """`R`: OID, schema, name, identity, columns."""
     oid = int.from_bytes(b[at + 1 : at + 5])
@@ -106,6 +137,17 @@ def relation(b: bytes, at: int = HEADER) -> Relation:
         at += 8
         columns.append(RelationColumn(name, type_oid, modifier, in_identity))
     return Relation(oid, schema or "pg_catalog", table, identity, tuple(columns))
+
+
+def relation_message(found: Relation) -> bytes:
+    """The message that says so, with an empty header."""
+    parts = [bytes(HEADER), b"R", found.oid.to_bytes(4)]
+    parts += [found.schema.encode(), b"\0", found.table.encode(), b"\0", found.identity.encode()]
+    parts.append(len(found.columns).to_bytes(2))
+    for column in found.columns:
+        parts += [bytes([column.in_identity]), column.name.encode(), b"\0"]
+        parts += [column.type_oid.to_bytes(4), column.modifier.to_bytes(4, signed=True)]
+    return b"".join(parts)
 
 
 def truncate(b: bytes, at: int = HEADER) -> Truncate:

@@ -46,6 +46,7 @@ class Slot(msgspec.Struct, frozen=True):
     lag_bytes: int
     invalidation: str
     failover: bool
+    two_phase: bool
     temporary: bool
 
 
@@ -89,7 +90,7 @@ select s.slot_name, s.plugin, s.database, s.active_pid,
        coalesce(s.confirmed_flush_lsn - '0/0', 0)::bigint, coalesce(s.restart_lsn - '0/0', 0)::bigint,
        {wal_status}, {safe_wal_size},
        coalesce({now} - s.restart_lsn, 0)::bigint, coalesce({now} - s.confirmed_flush_lsn, 0)::bigint,
-       coalesce({invalidation}, ''), {failover}, s.temporary
+       coalesce({invalidation}, ''), {failover}, {two_phase}, s.temporary
   from pg_replication_slots s where s.slot_name = %s
 """
 
@@ -105,6 +106,7 @@ async def slot_of(query: Connection, name: str) -> Slot | None:
         if version >= 17
         else ("case when s.conflicting then 'conflict' end" if version == 16 else "null"),
         failover="s.failover" if version >= 17 else "false",
+        two_phase="s.two_phase" if version >= 15 else "false",
     )
     found = await rows(query, "looking at the slot", text, [name])
     return Slot(*found[0]) if found else None
@@ -285,6 +287,25 @@ async def open_writers(query: Connection) -> list[Writer]:
         "order by xact_start limit 5",
     )
     return [Writer(*row) for row in found]
+
+
+class Unfinished(NamedTuple):
+    """A transaction that is prepared, and neither committed nor rolled back."""
+
+    gid: str
+    age_s: float
+    database: str
+
+
+async def prepared_transactions(query: Connection) -> list[Unfinished]:
+    """The oldest prepared transactions of all databases. They hold up what open ones do."""
+    found = await rows(
+        query,
+        "looking for prepared transactions",
+        "select gid, extract(epoch from clock_timestamp() - prepared)::float8, database::text "
+        "from pg_prepared_xacts order by prepared limit 5",
+    )
+    return [Unfinished(*row) for row in found]
 
 
 async def settings(query: Connection, names: Iterable[str]) -> dict[str, str]:

@@ -103,6 +103,8 @@ class Session:
         self._feed = Feed(
             messages_of(out.task) if capture.messages else None,
             Ledger(out.task) if capture.transactions else None,
+            lsn=prepared.lsn,
+            start_lsn=prepared.start_lsn,
             record_bytes_max=capture.max_record,
             may_omit=capture.on_oversized == "omit",
         )
@@ -118,7 +120,7 @@ class Session:
             ranges,
         )
         self._answers = Answers(query, self._tables, self._feed, self._layouts, self._upkeep)
-        self._feed.lsn = prepared.lsn
+        self._two_phase = prepared.two_phase
         self._feed.undecided = set(prepared.xids)
         self._idle_lsn = prepared.lsn
         self._sent_lsn = prepared.lsn
@@ -161,16 +163,17 @@ class Session:
     def _start_command(self) -> str:
         version = self._query.info.server_version // 10000
         options = [f"publication_names {publication_option(self._publication)}"]
-        options.append(f"proto_version '{2 if self._capture.streaming else 1}'")
+        protocol = 3 if self._two_phase else 2 if self._capture.streaming else 1
+        options.append(f"proto_version '{protocol}'")
         if version >= 14:
             options.append("messages 'on'")
         if self._capture.streaming:
             options.append("streaming 'on'")
+        if self._two_phase:
+            options.append("two_phase 'on'")
         if self._capture.origin == "none":
             options.append("origin 'none'")
-        return (
-            f'START_REPLICATION SLOT "{self._slot}" LOGICAL {lsn_text(self._feed.lsn)} ({", ".join(options)})'
-        )
+        return f'START_REPLICATION SLOT "{self._slot}" LOGICAL {lsn_text(self._feed.start_lsn)} ({", ".join(options)})'
 
     def _take(self, b: bytes) -> bool | None:
         """One message of the replication protocol, in the callback of the stream."""
@@ -274,6 +277,7 @@ class Session:
             self._slot,
             lsn,
             sorted(self._feed.undecided),
+            self._feed.prepared_lsn,
         )
 
     def _settle(self, lsn: int) -> None:
@@ -370,8 +374,11 @@ class Session:
         while True:
             now = time.monotonic()
             position = self._out.durable
-            durable = 0 if position is None or position is self._stale else position.lsn
-            is_behind = bool(self._tables.settling()) or (durable != told and self._feed.lsn == durable)
+            if position is self._stale:
+                position = None
+            durable = position.resend_lsn if position is not None else 0
+            is_all = position is not None and position.lsn == self._feed.lsn
+            is_behind = bool(self._tables.settling()) or (durable != told and is_all)
             interval = COPY_STATUS_S if is_behind else self._capture.status_interval
             if self._reply_wanted or now - told_at >= interval:
                 self._reply_wanted = False
@@ -387,5 +394,10 @@ class Session:
                 return
             self._out.gauge("stream_wake_ups_total", self._stream.wake_ups)
             self._out.gauge("spooled_bytes", self._feed.spool.size)
+            prepared_lsn = self._feed.prepared_lsn
+            self._out.gauge("prepared_transactions", self._feed.spool.prepared)
+            self._out.gauge(
+                "prepared_lag_bytes", max(0, self._idle_lsn - prepared_lsn) if prepared_lsn is not None else 0
+            )
             self._out.gauge("oversized_records_total", self._feed.oversized)
             await anyio.sleep(FEEDBACK_POLL_S)

@@ -1,7 +1,10 @@
-"""Transactions that the server streams while they go on: kept in a file each until they commit or abort.
+"""Transactions whose end is not known yet, each kept aside until it commits or aborts.
 
-A position may only stand between whole transactions, and streamed ones interleave, so that their changes must
-wait for the commit. The files have no name: whatever happens to this process, nothing is left of them.
+There are two kinds. Those that the server streams while they go on interleave, and a position may only stand between
+whole transactions. Those that are prepared (two-phase commit) may stay so for days. What is small is kept in
+memory, the rest in files without a name: whatever happens to this process, nothing is left of them. The hard
+thing is that nothing here outlives the process either: `prepared_lsn` says from where the server must send
+again what is prepared, and as long as it is told no later place than that, it can.
 """
 
 from __future__ import annotations
@@ -9,20 +12,29 @@ from __future__ import annotations
 import struct
 import tempfile
 from collections.abc import Iterator
-from typing import IO
+
+from hub_captures.postgres import pgoutput
+from hub_captures.postgres.pgoutput import Relation
+
+IN_MEMORY_BYTES = 64 * 1024
+"""A transaction larger than this gets a file."""
 
 _ENTRY = struct.Struct(">II")
+_ORIGIN = ord("O")
 
 
 class Spooled:
-    """One transaction: its messages with the subtransaction that wrote each, and which of those aborted."""
+    """One transaction: its messages with the subtransaction that wrote each, and which of those aborted.
+    `prepare_lsn` is where its PREPARE stands, None while it is not prepared."""
 
     def __init__(self) -> None:
         self.size = 0
-        self._file: IO[bytes] = tempfile.TemporaryFile(prefix="hub-spool-")  # noqa: SIM115  closed by close()
+        self.prepare_lsn: int | None = None
+        self._file = tempfile.SpooledTemporaryFile(IN_MEMORY_BYTES, prefix="hub-spool-")  # noqa: SIM115  closed by close()
         self._aborted: set[int] = set()
+        self._relations: dict[int, Relation] = {}
 
-    def add(self, subxid: int, message: bytes) -> None:
+    def add(self, message: bytes, subxid: int = 0) -> None:
         """Keep one message."""
         self._file.write(_ENTRY.pack(subxid, len(message)))
         self._file.write(message)
@@ -31,6 +43,17 @@ class Spooled:
     def abort(self, subxid: int) -> None:
         """What this subtransaction has written is void."""
         self._aborted.add(subxid)
+
+    def lay_out(self, relation: Relation) -> None:
+        """The rows of this relation that follow are laid out so. Its last word may come from a time before the
+        transaction, and another may have come by the time it commits."""
+        if self._relations.get(relation.oid) != relation:
+            self._relations[relation.oid] = relation
+            self.add(pgoutput.relation_message(relation))
+
+    def has_layout(self, oid: int) -> bool:
+        """It is stated already how the rows of this relation are laid out."""
+        return oid in self._relations
 
     def messages(self) -> Iterator[bytes]:
         """What is valid, in order. The file is closed at the end."""
@@ -50,7 +73,7 @@ class Spooled:
 
 
 class Spool:
-    """The transactions that are streaming, by xid."""
+    """The transactions that are streaming or prepared, by xid."""
 
     def __init__(self) -> None:
         self._by_xid: dict[int, Spooled] = {}
@@ -63,43 +86,71 @@ class Spool:
 
     @property
     def size(self) -> int:
-        """Bytes on disk now."""
+        """Bytes kept now."""
         return sum(each.size for each in self._by_xid.values())
+
+    @property
+    def prepared(self) -> int:
+        """How many transactions are prepared."""
+        return sum(each.prepare_lsn is not None for each in self._by_xid.values())
+
+    def prepared_lsn(self, start_lsn: int) -> int | None:
+        """Where the oldest PREPARE stands that the server sends again only if it begins no later. What was prepared
+        before `start_lsn`, where this run has begun, it sends when it is committed. None when there is none."""
+        found = [each.prepare_lsn for each in self._by_xid.values() if each.prepare_lsn is not None]
+        return min([lsn for lsn in found if lsn >= start_lsn], default=None)
 
     def start(self, xid: int) -> None:
         """A block of this transaction begins."""
-        if xid not in self._by_xid:
-            self._by_xid[xid] = Spooled()
-        self._current = self._by_xid[xid]
+        self._current = self._of(xid)
 
     def stop(self) -> None:
         """The block is over."""
         self._current = None
 
     def add(self, b: bytes, header: int) -> None:
-        """A message of the block. Its xid, which stands behind the kind, is taken out of it."""
+        """A message of the block. Its xid, which stands behind the kind of all but one, is taken out of it."""
         assert self._current is not None
+        if b[header] == _ORIGIN:
+            self._current.add(b)
+            return
         kind_end = header + 1
         subxid = int.from_bytes(b[kind_end : kind_end + 4])
-        self._current.add(subxid, b[:kind_end] + b[kind_end + 4 :])
+        self._current.add(b[:kind_end] + b[kind_end + 4 :], subxid)
 
     def abort(self, xid: int, subxid: int) -> None:
         """A subtransaction, or the whole, has aborted."""
-        found = self._by_xid.get(xid)
-        if found is None:
-            return
         if xid == subxid:
-            found.close()
-            del self._by_xid[xid]
-        else:
+            self.forget(xid)
+        elif found := self._by_xid.get(xid):
             found.abort(subxid)
 
-    def commit(self, xid: int) -> Spooled | None:
-        """The transaction has committed: what it wrote. None when it wrote nothing that was kept."""
-        return self._by_xid.pop(xid, None)
+    def keep(self, xid: int) -> Spooled:
+        """A transaction is sent whole, because it is prepared."""
+        self.forget(xid)
+        return self._of(xid)
+
+    def prepare(self, xid: int, lsn: int) -> None:
+        """The transaction is prepared, all that it wrote is here."""
+        self._of(xid).prepare_lsn = lsn
+
+    def find(self, xid: int) -> Spooled | None:
+        """What a transaction wrote; None when nothing of it is here."""
+        return self._by_xid.get(xid)
+
+    def forget(self, xid: int) -> None:
+        """The transaction is over."""
+        found = self._by_xid.pop(xid, None)
+        if found is not None:
+            found.close()
+
+    def _of(self, xid: int) -> Spooled:
+        found = self._by_xid.get(xid)
+        if found is None:
+            found = self._by_xid[xid] = Spooled()
+        return found
 
     def close(self) -> None:
         """Forget everything: the server sends it again."""
-        for each in self._by_xid.values():
-            each.close()
-        self._by_xid.clear()
+        for xid in list(self._by_xid):
+            self.forget(xid)

@@ -32,15 +32,17 @@ LEFT_OVER_RETRY_S = 1.0
 
 
 class Prepared(NamedTuple):
-    """Where a run begins. `stale` is a durable position of before, which means nothing to this slot: telling the
+    """Where a run begins: the server at `start_lsn`, and what has committed before `lsn` is known. `stale` is a durable position of before, which means nothing to this slot: telling the
     server of it would let the server forget what was never sent."""
 
     identity: Identity
     publication: str
     slot: str
     lsn: int
+    start_lsn: int
     xids: tuple[int, ...]
     tables: Tables
+    two_phase: bool
     stale: PostgresPosition | None
 
 
@@ -54,7 +56,7 @@ async def prepare(
     """Check, make what is missing, and say where to begin. None when a source that is read once was read."""
     if resume is not None and resume.done:
         return None
-    problems = [finding for finding in await missing_rights(query) if not finding.ok]
+    problems = [finding for finding in await missing_rights(capture, query) if not finding.ok]
     if problems:
         raise FatalError("; ".join(f"{finding.what}: {finding.cure}" for finding in problems))
     identity = await server.identify(query, wire)
@@ -118,7 +120,7 @@ async def prepare(
             if copying_of(capture, table, replace=True) is not None and table.oid in tables.by_oid:
                 tables.recopy(table.oid, Copying(replace=True))
         # First it must be certain that they are read again, then the publication may change.
-        position = tables.position(*resume.source, resume.lsn, resume.xids)
+        position = tables.position(*resume.source, resume.lsn, resume.xids, resume.prepared_lsn)
         await out.send([], position, tables.due_note())
         await out.settle()
         await server.change_in_publication(
@@ -126,7 +128,18 @@ async def prepare(
         )
     if tables.is_copying:
         tables.begin_after = await server.first_unborn(query)
-    return Prepared(identity, publication_name, slot_name, resume.lsn, resume.xids, tables, None)
+    two_phase = _is_two_phase(capture, out, slot)
+    return Prepared(
+        identity,
+        publication_name,
+        slot_name,
+        resume.lsn,
+        resume.resend_lsn,
+        resume.xids,
+        tables,
+        two_phase,
+        None,
+    )
 
 
 def find_gap(
@@ -167,10 +180,10 @@ def find_gap(
     if slot.wal_status == "lost" or slot.invalidation:
         why = slot.invalidation or "its WAL was removed, see max_slot_wal_keep_size"
         return f"the slot {slot_name} was invalidated ({why})"
-    if slot.confirmed_lsn > resume.lsn:
+    if slot.confirmed_lsn > resume.resend_lsn:
         return (
             f"the slot {slot_name} has been read up to {lsn_text(slot.confirmed_lsn)}, beyond the position "
-            f"{lsn_text(resume.lsn)}: the changes between are lost. It was made anew, or somebody else reads from it"
+            f"{lsn_text(resume.resend_lsn)}: the changes between are lost. It was made anew, or somebody else reads from it"
         )
     if flushed_lsn < resume.lsn:
         return (
@@ -261,7 +274,20 @@ async def _begin(
         tables.position(identity.system_id, identity.timeline, identity.database_oid, slot_name, lsn, ()),
         tables.due_note(),
     )
-    return Prepared(identity, publication_name, slot_name, lsn, (), tables, stale)
+    two_phase = _is_two_phase(capture, out, slot)
+    return Prepared(identity, publication_name, slot_name, lsn, lsn, (), tables, two_phase, stale)
+
+
+def _is_two_phase(capture: PostgresCapture, out: Outlet[PostgresPosition], slot: Slot | None) -> bool:
+    """Whether transactions are sent when they are prepared. A slot that was once told to do so goes on with it,
+    whoever reads from it."""
+    has_been = slot is not None and slot.two_phase
+    if has_been and not capture.two_phase:
+        out.notice(
+            "two_phase is off, but the slot was made or used with it and stays so; its records are the same",
+            slot=slot.name if slot is not None else "",
+        )
+    return capture.two_phase or has_been
 
 
 async def _create_slot(
@@ -276,6 +302,7 @@ async def _create_slot(
 
     async def say() -> None:
         writers: list[server.Writer] = []
+        prepared: list[server.Unfinished] = []
         while True:
             await anyio.sleep(WAIT_NOTICE_S)
             if identity.is_standby:
@@ -285,6 +312,7 @@ async def _create_slot(
             # Broken off in the middle, the query would take its connection along.
             with anyio.move_on_after(WAIT_QUERY_S, shield=True):
                 writers = await server.open_writers(query)
+                prepared = await server.prepared_transactions(query)
             for writer in writers:
                 out.notice(
                     "the slot waits for an open transaction to end",
@@ -292,6 +320,13 @@ async def _create_slot(
                     age_s=round(writer.age_s),
                     user=writer.user,
                     application=writer.application,
+                )
+            for each in prepared:
+                out.notice(
+                    "the slot waits for a prepared transaction to be committed or rolled back",
+                    gid=each.gid,
+                    age_s=round(each.age_s),
+                    database=each.database,
                 )
 
     made: list[int] = []

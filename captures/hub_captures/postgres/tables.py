@@ -165,7 +165,14 @@ class Tables:
                 self.recopy(oid, again)
 
     def position(
-        self, system_id: str, timeline: int, database_oid: int, slot: str, lsn: int, xids: Sequence[int]
+        self,
+        system_id: str,
+        timeline: int,
+        database_oid: int,
+        slot: str,
+        lsn: int,
+        xids: Sequence[int],
+        prepared_lsn: int | None = None,
     ) -> PostgresPosition:
         """Where to resume after everything up to `lsn`."""
         replaces, spelled = self._of_waiting()
@@ -197,6 +204,7 @@ class Tables:
             waiting,
             replaces,
             forms=b64encode(pack_followed({oid: self.by_oid[oid].followed for oid in named})).decode(),
+            prepared_lsn=prepared_lsn,
         )
 
     def due_note(self) -> bytes | None:

@@ -84,6 +84,24 @@ class Source:
             ):
                 await anyio.lowlevel.checkpoint()
 
+    async def started(self, **options: Any) -> Out:
+        """An outlet after a first run that has copied `t`."""
+        self.run("create table t (id int primary key, b text)", "insert into t values (1, 'a')")
+        async with self.capturing(**options) as out:
+            await self.copied(out, "public.t")
+            await self.caught_up(out)
+            await self.settled(out)
+        return out
+
+    async def settled(self, out: Out) -> None:
+        """Wait until nothing is under copy any more."""
+
+        def claim() -> bool:
+            position = out.frames[-1].position if out.frames else None
+            return isinstance(position, PostgresPosition) and position.is_settled
+
+        await out.until(claim)
+
     async def copied(self, out: Out, *tables: str) -> None:
         """Wait until these tables are copied."""
         names = [self.collection(table) for table in tables]

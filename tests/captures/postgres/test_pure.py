@@ -251,6 +251,44 @@ def test_begin_and_commit_are_read() -> None:
     assert (ended.commit_lsn, ended.end_lsn, ended.ts_ms) == (77, 99, 946_684_800_002)
 
 
+def test_messages_of_prepared_transactions_are_read() -> None:
+    said = struct.pack(">QQqI", 77, 99, 1_000_000, 9) + b"gid\0"
+    expected = pgoutput.Prepared(77, 99, 946_684_801_000, 9, "gid")
+    assert pgoutput.begin_prepare(b"w" + bytes(24) + b"b" + said) == expected
+    for kind in (b"P", b"K", b"p"):
+        assert pgoutput.prepared(b"w" + bytes(24) + kind + b"\0" + said) == expected
+    rolled_back = b"r\0" + struct.pack(">QQqqI", 1, 2, 3, 4, 9) + b"gid\0"
+    assert pgoutput.rolled_back(b"w" + bytes(24) + rolled_back) == 9
+
+
+names = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=20)
+columns = st.builds(
+    pgoutput.RelationColumn, names, st.integers(0, 2**32 - 1), st.integers(-1, 2**31 - 1), st.booleans()
+)
+
+
+@given(
+    st.builds(
+        pgoutput.Relation,
+        st.integers(0, 2**32 - 1),
+        names,
+        names,
+        st.sampled_from("dnfi"),
+        st.lists(columns, max_size=5).map(tuple),
+    )
+)
+def test_a_relation_is_read_as_it_was_written(relation: pgoutput.Relation) -> None:
+    assert pgoutput.relation(pgoutput.relation_message(relation)) == relation
+
+
+def test_a_position_asks_for_what_is_prepared_once_more_and_an_older_one_for_nothing() -> None:
+    before = PostgresPosition("1", 1, 1, "slot", 100)
+    assert b"prepared" not in before.encode()
+    assert PostgresPosition.decode(before.encode()).resend_lsn == 100
+    after = PostgresPosition("1", 1, 1, "slot", 100, prepared_lsn=70)
+    assert PostgresPosition.decode(after.encode()).resend_lsn == 70
+
+
 def table_of(oid: int, name: str) -> Table:
     return Table(oid, "public", name, "r", oid, "d", "p", 0, (), ("id",), True, None)
 

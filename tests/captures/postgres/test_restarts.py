@@ -35,18 +35,8 @@ async def settled(source: Any, out: Any) -> None:
     await out.until(lambda: bool(out.frames) and out.frames[-1].position.is_settled)
 
 
-async def started(source: Any, **options: Any) -> Any:
-    """An outlet after a first run that has copied `t`."""
-    source.run("create table t (id int primary key, b text)", "insert into t values (1, 'a')")
-    async with source.capturing(**options) as out:
-        await source.copied(out, "public.t")
-        await source.caught_up(out)
-        await settled(source, out)
-    return out
-
-
 async def test_18_killed_inside_a_transaction_its_rows_come_once_and_in_order(source: Any) -> None:
-    out = await started(source)
+    out = await source.started()
     killed = RuntimeError("killed")
     pieces = 0
 
@@ -69,7 +59,7 @@ async def test_18_killed_inside_a_transaction_its_rows_come_once_and_in_order(so
 
 
 async def test_19_killed_between_the_sync_and_the_feedback_nothing_is_doubled(source: Any) -> None:
-    out = await started(source)
+    out = await source.started()
     async with source.capturing(out, status_interval=3600):
         source.run("insert into t values (2, 'b')")
         await source.caught_up(out)
@@ -80,7 +70,7 @@ async def test_19_killed_between_the_sync_and_the_feedback_nothing_is_doubled(so
 
 
 async def test_20_a_killed_walsender_is_a_transient_error_and_nothing_is_lost(source: Any) -> None:
-    out = await started(source)
+    out = await source.started()
     errors = []
     async with anyio.create_task_group() as group:
 
@@ -102,7 +92,7 @@ async def test_20_a_killed_walsender_is_a_transient_error_and_nothing_is_lost(so
 
 
 async def test_22_a_large_transaction_is_handed_over_in_pieces(source: Any) -> None:
-    out = await started(source)
+    out = await source.started()
     sizes: list[int] = []
     out.on_send = lambda batches, position: sizes.append(sum(batch.size for batch in batches))
     async with source.capturing(out, batch=256 * 1024, buffer=1024 * 1024):
@@ -113,35 +103,8 @@ async def test_22_a_large_transaction_is_handed_over_in_pieces(source: Any) -> N
     assert max(sizes) < 4 * 1024 * 1024
 
 
-async def test_23_streamed_transactions_leave_out_what_was_rolled_back(source: Any) -> None:
-    out = await started(source)
-    async with source.capturing(out, streaming=True):
-        with source.connect() as connection:
-            connection.execute("set logical_decoding_work_mem = '64kB'")
-            connection.execute("begin")
-            connection.execute("insert into t select g, repeat('x', 100) from generate_series(2, 3001) g")
-            connection.execute("savepoint s")
-            connection.execute(
-                "insert into t select g, repeat('y', 100) from generate_series(10002, 13001) g"
-            )
-            connection.execute("rollback to savepoint s")
-            source.run("insert into t values (0, 'between')")
-            connection.execute(
-                "insert into t select g, repeat('z', 100) from generate_series(20002, 23001) g"
-            )
-            connection.execute("commit")
-            connection.execute("begin")
-            connection.execute(
-                "insert into t select g, repeat('v', 100) from generate_series(30002, 33001) g"
-            )
-            connection.execute("rollback")
-        await source.caught_up(out)
-    found = [record.doc["id"] for record in source.changes(out, "public.t")]
-    assert found == [0, *range(2, 3002), *range(20002, 23002)]
-
-
 async def test_25_a_prepared_transaction_comes_when_it_is_committed(source: Any) -> None:
-    out = await started(source)
+    out = await source.started()
     async with source.capturing(out):
         source.transaction("insert into t values (2, 'b')", f"prepare transaction '{source.name}_1'")
         source.transaction("insert into t values (3, 'c')", f"prepare transaction '{source.name}_2'")
@@ -152,7 +115,7 @@ async def test_25_a_prepared_transaction_comes_when_it_is_committed(source: Any)
 
 
 async def test_42_a_table_made_later_is_taken_up_with_its_rows(source: Any) -> None:
-    out = await started(source)
+    out = await source.started()
     async with source.capturing(out, refresh_interval=0.05):
         source.run("create table later (id int primary key)", "insert into later values (1)")
         await source.copied(out, "public.later")
@@ -173,7 +136,7 @@ async def test_43_a_publication_younger_than_the_slot_is_refused(source: Any) ->
 
 
 async def test_44_a_slot_that_was_read_beyond_the_position_is_a_gap(source: Any) -> None:
-    out = await started(source)
+    out = await source.started()
     source.run("insert into t values (2, 'b')")
     source.run(f"select pg_replication_slot_advance('hub_{source.task}', pg_current_wal_lsn())")
     count = out.count_records()
@@ -184,7 +147,7 @@ async def test_44_a_slot_that_was_read_beyond_the_position_is_a_gap(source: Any)
 
 
 async def test_45_a_position_beyond_the_servers_wal_is_refused(source: Any) -> None:
-    out = await started(source)
+    out = await source.started()
     out.durable = msgspec.structs.replace(out.durable, lsn=out.durable.lsn + (1 << 40))
     error = await fails(source, out)
     assert isinstance(error, FatalError)
@@ -202,7 +165,7 @@ async def test_45_a_position_beyond_the_servers_wal_is_refused(source: Any) -> N
 async def test_a_position_of_another_source_is_refused(
     source: Any, change: dict[str, Any], said: str
 ) -> None:
-    out = await started(source)
+    out = await source.started()
     out.durable = msgspec.structs.replace(out.durable, **change)
     error = await fails(source, out)
     assert isinstance(error, FatalError)
@@ -210,7 +173,7 @@ async def test_a_position_of_another_source_is_refused(
 
 
 async def test_46_a_second_hub_on_the_slot_is_told_the_pid(source: Any) -> None:
-    out = await started(source)
+    out = await source.started()
     async with source.capturing(out):
         source.run("insert into t values (2, 'b')")
         await source.caught_up(out)
@@ -223,7 +186,7 @@ async def test_46_a_second_hub_on_the_slot_is_told_the_pid(source: Any) -> None:
 
 
 async def test_47_after_a_lost_slot_the_tables_are_read_again_when_allowed(source: Any) -> None:
-    out = await started(source)
+    out = await source.started()
     source.run(
         f"select pg_drop_replication_slot('hub_{source.task}')",
         "delete from t",
@@ -243,7 +206,7 @@ async def test_47_after_a_lost_slot_the_tables_are_read_again_when_allowed(sourc
 
 
 async def test_48_an_idle_source_confirms_the_wal_of_others(source: Any) -> None:
-    out = await started(source)
+    out = await source.started()
     async with source.capturing(out, status_interval=1):
         source.server.run("create table if not exists elsewhere (a text)")
         source.server.run("insert into elsewhere select repeat('x', 1000) from generate_series(1, 5000)")
@@ -273,7 +236,7 @@ async def test_49_a_slot_that_waits_for_a_transaction_says_for_which(source: Any
 async def test_50_a_loop_that_was_blocked_beyond_the_servers_patience_loses_nothing(
     source: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    out = await started(source)
+    out = await source.started()
     monkeypatch.setitem(connection._WALSENDER_SETTINGS, "wal_sender_timeout", "1s")
     errors = []
     async with anyio.create_task_group() as group:
@@ -295,7 +258,7 @@ async def test_50_a_loop_that_was_blocked_beyond_the_servers_patience_loses_noth
 
 
 async def test_51_while_the_log_is_full_feedback_stands_still_and_all_comes_after(source: Any) -> None:
-    out = await started(source)
+    out = await source.started()
     async with source.capturing(out, status_interval=1, buffer=256 * 1024, batch=64 * 1024):
         out.block()
         source.run("insert into t select g, repeat('x', 1000) from generate_series(2, 5001) g")
@@ -347,12 +310,12 @@ async def test_without_a_snapshot_only_changes_come(source: Any) -> None:
 
 
 async def test_a_position_survives_its_stored_form(source: Any) -> None:
-    out = await started(source)
+    out = await source.started()
     assert PostgresPosition.decode(out.durable.encode()) == out.durable
 
 
 async def test_an_oversized_row_stops_the_capture_or_goes_without_its_largest_field(source: Any) -> None:
-    out = await started(source)
+    out = await source.started()
     options = {"max_record": 10_000}
     source.run("alter table t add c text", "insert into t values (2, repeat('x', 20000), 'small')")
     error = await fails(source, out, **options)
@@ -367,7 +330,7 @@ async def test_an_oversized_row_stops_the_capture_or_goes_without_its_largest_fi
 async def test_70_after_a_huge_row_the_stream_begins_anew_and_the_row_does_not_come_again(
     source: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    out = await started(source)
+    out = await source.started()
     monkeypatch.setattr(session, "GIVE_BACK_BYTES", 15_000)
     options = {"max_record": 10_000, "on_oversized": "omit"}
     source.run("insert into t values (2, repeat('x', 20000))")
@@ -446,7 +409,7 @@ async def test_much_that_is_left_to_the_copy_does_not_fill_the_buffer(source: An
 
 
 async def test_45_after_a_gap_the_server_is_told_nothing_of_the_old_position(source: Any) -> None:
-    out = await started(source)
+    out = await source.started()
     old = msgspec.structs.replace(out.durable, lsn=out.durable.lsn + (1 << 40))
     out = source.outlet(old, auto_sync=False)
     query = (
@@ -468,7 +431,7 @@ async def test_45_after_a_gap_the_server_is_told_nothing_of_the_old_position(sou
 async def test_77_others_get_their_turn_during_a_large_transaction(
     source: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    out = await started(source)
+    out = await source.started()
     turns = [0]
     """Bytes that each callback of the stream has handled, and 0 for a turn of somebody else between them."""
     after = session.Session._after
