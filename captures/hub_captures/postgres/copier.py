@@ -168,6 +168,13 @@ class Copier:
                     user=writer.user,
                     application=writer.application,
                 )
+            for prepared in (await server.prepared_transactions(self._connection))[:1]:
+                self._out.notice(
+                    "the copy of new tables waits for a prepared transaction to be committed or rolled back",
+                    gid=prepared.gid,
+                    age_s=round(prepared.age_s),
+                    database=prepared.database,
+                )
         self._early_s = min(EARLY_MAX_S, self._early_s * 2)
 
     def _require_sight(self, chosen: Sequence[tuple[int, Tracked, Table]], moment: Moment) -> None:
