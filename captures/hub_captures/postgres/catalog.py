@@ -82,6 +82,7 @@ class Table(msgspec.Struct, frozen=True):
             self.touched_crc,
             self.member_crc,
             _checksum(self.attached),
+            _checksum(self.key),
         )
 
 

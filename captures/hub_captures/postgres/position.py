@@ -75,7 +75,7 @@ class Copying(msgspec.Struct, frozen=True, omit_defaults=True):
 class Followed(NamedTuple):
     """What is remembered of a table that is followed, to notice what the stream does not show: its file on disk, and
     checksums of its columns, its name, the transactions that last touched its columns, how it came into
-    the publication, and the partitions that were filled before they were attached. 0 is not known."""
+    the publication, the partitions that were filled before they were attached, and its key. 0 is not known."""
 
     filenode: int
     columns_crc: int
@@ -83,6 +83,7 @@ class Followed(NamedTuple):
     touched_crc: int = 0
     member_crc: int = 0
     attached_crc: int = 0
+    key_crc: int = 0
 
 
 class Copied(msgspec.Struct, frozen=True, array_like=True):
@@ -135,7 +136,7 @@ class PostgresPosition(Position, frozen=True, omit_defaults=True):
         return not self.copying and not self.copied and not self.waiting
 
 
-_FOLLOWED = struct.Struct(">7I")
+_FOLLOWED = struct.Struct(">8I")
 _FOLLOWED_BEFORE = struct.Struct(">4I")
 _NOTE_FORM = b"\x02"
 """Begins a note; those of before were a multiple of four bytes long and said less."""
@@ -143,7 +144,7 @@ _OID = struct.Struct(">I")
 
 
 def pack_followed(tables: Mapping[int, Followed]) -> bytes:
-    """The note: tables that are followed, in 28 bytes each."""
+    """The note: tables that are followed, in 32 bytes each."""
     return _NOTE_FORM + b"".join([_FOLLOWED.pack(oid, *each) for oid, each in tables.items()])
 
 

@@ -263,7 +263,7 @@ def restored(
 
 class Difference(NamedTuple):
     """What has changed since the tables were last looked at. `recreated` names new tables under the name of
-    one that is gone; `altered` those whose columns are others than remembered, or whose rows were rewritten;
+    one that is gone; `altered` those whose columns or key are others than remembered, or whose rows were rewritten;
     `missed` those that were not in the publication all the time; `grown` those that got rows with a partition."""
 
     added: list[Table]
@@ -299,8 +299,9 @@ def difference(tables: Tables, chosen: Sequence[Table]) -> Difference:
 
 
 def is_altered(before: Followed, now: Followed) -> bool:
-    """Whether a table's columns have changed, or its rows were rewritten."""
-    return before.columns_crc != now.columns_crc or is_rewritten(before, now)
+    """Whether a table's columns or key have changed, or its rows were rewritten."""
+    is_rekeyed = before.key_crc not in (0, now.key_crc)
+    return before.columns_crc != now.columns_crc or is_rekeyed or is_rewritten(before, now)
 
 
 def is_rewritten(before: Followed, now: Followed) -> bool:
@@ -326,11 +327,10 @@ def relation_crc(relation: Relation) -> int:
 
 
 def key_of(relation: Relation, table: Table | None) -> tuple[str, ...]:
-    """The key of rows laid out like this: the catalog's, as long as the relation has its columns; of a table
-    that is gone, the columns of its identity."""
-    names = {column.name for column in relation.columns}
-    if table is not None and set(table.key) <= names:
-        return table.key
-    if relation.identity == "f":
-        return ()
-    return tuple(column.name for column in relation.columns if column.in_identity)
+    """The key of rows laid out like this: the columns that the stream says come with every update, in the catalog's order
+    where it knows them as the key; where whole rows come, what the catalog says is the key."""
+    identity = tuple([column.name for column in relation.columns if column.in_identity])
+    key = table.key if table is not None else ()
+    if relation.identity in "fn":
+        return key if set(key) <= {column.name for column in relation.columns} else ()
+    return key if set(key) == set(identity) else identity

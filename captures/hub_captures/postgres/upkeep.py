@@ -149,8 +149,12 @@ class Upkeep:
             found = await catalog.tables(self._query, self._publication, oids=[relation.oid])
             if found and found[0].followed.name_crc != tracked.followed.name_crc:
                 self._renamed(found[0])
+        identity = {column.name for column in relation.columns if column.in_identity}
+        rekeyed = (
+            relation.identity in "di" and tracked.table is not None and set(tracked.table.key) != identity
+        )
         is_sent = self._tables.may_be_rewritten(relation.oid)
-        if is_sent and relation_crc(relation) != tracked.followed.columns_crc:
+        if is_sent and (rekeyed or relation_crc(relation) != tracked.followed.columns_crc):
             found = await catalog.tables(self._query, self._publication, oids=[relation.oid])
             if found:
                 await self.altered(tracked, found[0], before, relation)
@@ -159,7 +163,8 @@ class Upkeep:
         self, tracked: Tracked, table: Table, before: Relation | None = None, after: Relation | None = None
     ) -> None:
         """Remember a table's new form; when its rows say something else than they were sent as, read them again."""
-        rewritten = is_rewritten(tracked.followed, table.followed)
+        seen = tracked.followed
+        rewritten = is_rewritten(seen, table.followed)
         known: set[str] = set()
         if before is not None:
             known = {column.name for column in before.columns}
@@ -169,7 +174,13 @@ class Upkeep:
         self._tables.follow(table.oid, table.followed)
         if not self._tables.may_be_rewritten(table.oid):
             return
-        filled = any(column.has_default_rows and column.name not in known for column in table.columns)
+        if tracked.handover is not None and seen.key_crc not in (0, table.followed.key_crc):
+            # The copy stands at a key of before.
+            self._read_again(tracked, table, f"{table.full_name} has another key")
+            return
+        filled = seen.columns_crc != table.followed.columns_crc and any(
+            column.has_default_rows and column.name not in known for column in table.columns
+        )
         if not rewritten and not filled:
             return
         if before is not None and after is not None and not filled:

@@ -67,7 +67,7 @@ async def test_a_position_is_small_however_many_tables_there_are(source: Any, mo
     assert max(len(frame.position.encode()) for frame in out.frames) < 400 * 6 + 2000
     assert len(out.frames[-1].position.encode()) < 200
     notes = [frame.note for frame in out.frames if frame.note is not None]
-    assert len(notes[-1]) == 1 + 28 * 401
+    assert len(notes[-1]) == 1 + 32 * 401
     assert len(notes) <= 400 // 40 + 3
 
 

@@ -151,7 +151,7 @@ def test_lsns_are_read_back(lsn: int) -> None:
 uint32 = st.integers(0, (1 << 32) - 1)
 
 
-@given(st.dictionaries(uint32, st.builds(Followed, *[uint32] * 6)), st.lists(uint32))
+@given(st.dictionaries(uint32, st.builds(Followed, *[uint32] * 7)), st.lists(uint32))
 def test_packed_tables_are_read_back(followed: dict[int, Followed], oids: list[int]) -> None:
     assert unpack_followed(pack_followed(followed)) == followed
     assert unpack_oids(pack_oids(oids)) == oids

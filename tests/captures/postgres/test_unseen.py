@@ -10,6 +10,7 @@ import pytest
 
 from hub.errors import FatalError
 from hub.record import SWEEP
+from hub_captures.postgres import copier
 
 pytestmark = pytest.mark.anyio
 
@@ -279,3 +280,78 @@ async def test_a_name_that_comes_back_does_not_keep_rows_of_before(source: Any) 
         await source.caught_up(out)
         await settled(out)
     assert same(source, out)
+
+
+REKEYED = {
+    "the primary key": (
+        "create table t (id int primary key, x text not null)",
+        "alter table t drop constraint t_pkey, add primary key (x)",
+    ),
+    "the replica identity": (
+        "create table t (id int primary key, x text not null unique)",
+        "alter table t replica identity using index t_x_key",
+    ),
+    "while whole rows come": (
+        "create table t (id int primary key, x text not null); alter table t replica identity full",
+        "alter table t drop constraint t_pkey, add primary key (x)",
+    ),
+}
+
+
+@pytest.mark.parametrize("running", [True, False])
+@pytest.mark.parametrize("how", REKEYED)
+async def test_after_a_change_of_the_key_every_record_is_known_by_the_new_one(
+    source: Any, how: str, running: bool
+) -> None:
+    source.run(REKEYED[how][0], "insert into t values (1, 'a'), (2, 'b')")
+    options = {"refresh_interval": 0.05 if "whole" in how else 3600}
+    async with source.capturing(**options) as out:
+        await ready(source, out, "public.t")
+        if running:
+            noted = notes(out)
+            source.run(REKEYED[how][1])
+            if "whole" in how:
+                await out.until(lambda: notes(out) > noted)
+    count = len(source.changes(out, "public.t"))
+    if not running:
+        source.run(REKEYED[how][1])
+    async with source.capturing(out, **options):
+        source.run(
+            "insert into t values (3, 'c')",
+            "delete from t where x = 'b'",
+            "update t set id = 7 where x = 'a'",
+        )
+        await source.caught_up(out)
+    assert out.schemas(source.collection("public.t"))[-1].key == ("/x",)
+    assert "resnapshots" not in out.counts
+    assert [(chr(r.op), r.doc["x"]) for r in source.changes(out, "public.t")[count:]] == [
+        ("c", "c"),
+        ("d", "b"),
+        ("u", "a"),
+    ]
+
+
+@pytest.mark.parametrize("running", [True, False])
+async def test_a_copy_whose_key_changes_begins_anew(
+    source: Any, running: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(copier, "CHUNK_ROWS_FIRST", 50)
+    monkeypatch.setattr(copier, "CHUNK_ROWS_MAX", 50)
+    source.run(
+        "create table t (id int primary key, x text not null)",
+        "insert into t select g, 'x' || (1000 - g) from generate_series(1, 500) g",
+    )
+    rekey = "alter table t drop constraint t_pkey, add primary key (x)"
+    async with source.capturing(refresh_interval=3600) as out:
+        await out.until(lambda: 100 < out.count_records(source.collection("public.t")) < 400)
+        if running:
+            source.run(rekey)
+            await settled(out)
+            await source.caught_up(out)
+    if not running:
+        source.run(rekey)
+        async with source.capturing(out, refresh_interval=3600):
+            await source.caught_up(out)
+            await settled(out)
+    replica = source.replica(out, "public.t", ("x",))
+    assert {row["id"]: row["x"] for row in replica.rows.values()} == dict(source.rows("select id, x from t"))
