@@ -4,7 +4,7 @@ The hard thing is that a failed statement takes the whole transaction with it, a
 that quietly keeps nothing. So every error ends the transaction, and rows that were refused are looked
 for on a second connection when the transaction is written again.
 
-Rows go in as JSON lines through an anonymous file in memory (`memfd`) and one MERGE, without a
+Rows go in as JSON lines through anonymous files in memory (`memfd`) and one MERGE, without a
 staging table: measured at 1 M rows in the table, a MERGE of one row takes 1.5 ms and one of 100 000
 rows 21 ms, while a primary key would make DELETE + INSERT ten times slower and protect nothing that
 the merge does not.
@@ -32,7 +32,7 @@ from hub.errors import FatalError, TransientError
 from hub.materialization import Binding, BindingSpec, Delivery, Materialization
 from hub.record import TaskName
 from hub.schema import CollectionSchema, ColumnType
-from hub.spec import Duration, Spec
+from hub.spec import Duration, Size, Spec
 
 from .sql import statements
 from .sql.binding import SqlBinding
@@ -40,7 +40,7 @@ from .sql.dialect import Cast, Dependent, ExistingColumn, ExistingTable, TableNa
 from .sql.driver import Refused
 from .sql.duckdb_types import DIALECT, sql_type
 from .sql.layout import Layout
-from .sql.memory_file import memory_file
+from .sql.memory_file import MemoryFiles
 from .sql.plan import plan
 from .sql.rebuild import rebuilt
 from .sql.reduce import Load
@@ -48,6 +48,10 @@ from .sql.sink import SqlSink
 
 LINE_BYTES_MIN = 1 << 20
 """What DuckDB's reader is told of the longest line, unless there may be a longer one."""
+
+
+APART_OFF = 50
+"""Loads of new rows for which it is not looked again whether the table has any between their keys, after it had."""
 
 
 class Copy(Spec, frozen=True, kw_only=True):
@@ -80,6 +84,14 @@ class DuckDBMaterialization(Materialization, frozen=True, kw_only=True):
             "runs. None: no copy."
         ),
     ] = None
+    memory: Annotated[
+        Size,
+        Meta(
+            description="How much DuckDB may hold in memory: pages of the file, and what it works on. What is more "
+            "goes to disk, into a folder beside the file.",
+            ge=64 << 20,
+        ),
+    ] = Size(1 << 30)
     storage_version: Annotated[
         str | None,
         Meta(
@@ -123,7 +135,7 @@ class DuckDBMaterialization(Materialization, frozen=True, kw_only=True):
     @asynccontextmanager
     async def open(self, task: TaskName) -> AsyncIterator[SqlSink]:
         driver = await anyio.to_thread.run_sync(
-            _connect, self.path, self.storage_version, self.schema, self.copy
+            _connect, self.path, self.storage_version, self.schema, self.copy, self.memory
         )
         try:
             yield SqlSink(driver, task, self._careful)
@@ -147,6 +159,8 @@ class _Driver:
         self._copied_at = -math.inf
         self._connection = connection
         self._path = path
+        self._files = MemoryFiles()
+        self._apart_off = 0
         self.default_schema: str | None = schema
         self.holder = ""
 
@@ -222,10 +236,26 @@ class _Driver:
             self.execute(statements.insert_from(DIALECT, layout.table, layout.names, relation))
 
     def upsert(self, layout: Layout, load: Load, set_: Sequence[str]) -> None:
+        if self._is_apart(layout, load):
+            self.insert(layout, load)
+            return
         with self._relation(layout, load) as relation:
             self.execute(
                 statements.upsert_from(DIALECT, layout.table, layout.names, layout.key_names, set_, relation)
             )
+
+    def _is_apart(self, layout: Layout, load: Load) -> bool:
+        """Whether the table has no row where the keys of the load lie, so that there is nothing to merge with.
+
+        With 1 M rows in the order of their keys, a look takes 0.3 ms, and an INSERT of 12 000 rows 1.5 ms less than a
+        MERGE; where keys come in no order it does not pay.
+        """
+        if load.span is None or self._apart_off > 0:
+            self._apart_off = max(self._apart_off - 1, 0)
+            return False
+        if self.fetch(statements.any_between(DIALECT, layout.table, *layout.key_names), load.span):
+            self._apart_off = APART_OFF
+        return self._apart_off == 0
 
     def delete(self, layout: Layout, load: Load) -> None:
         with self._relation(layout, load, layout.key_names) as relation:
@@ -262,9 +292,9 @@ class _Driver:
             f"{_cell(DIALECT.quoted(field), column.type)} AS {DIALECT.quoted(column.name)}"
             for field, column in zip(fields, columns, strict=True)
         )
-        with memory_file(text) as path:
+        with self._files.holding(text) as paths:
             yield (
-                f"(SELECT {cells} FROM read_json('{path}', format = 'newline_delimited', "
+                f"(SELECT {cells} FROM read_json([{', '.join(map(_literal, paths))}], format = 'newline_delimited', "
                 f"maximum_object_size = {max(LINE_BYTES_MIN, len(text) + 1)}, columns = {{{spec}}}))"
             )
 
@@ -293,6 +323,7 @@ class _Driver:
         with contextlib.suppress(duckdb.Error):
             self._connection.execute("ROLLBACK")
         self._connection.close()
+        self._files.close()
 
 
 def _lines(rows: Sequence[tuple[Any, ...]], width: int) -> bytes:
@@ -365,7 +396,13 @@ def _first_line(error: Exception) -> str:
     return str(error).partition("\n")[0]
 
 
-def _connect(path: str, storage_version: str | None, schema: str, copy: Copy | None = None) -> _Driver:
+def _connect(
+    path: str,
+    storage_version: str | None,
+    schema: str,
+    copy: Copy | None = None,
+    memory: int | None = None,
+) -> _Driver:
     config: dict[str, Any] = {}
     if storage_version is not None:
         config["storage_compatibility_version"] = storage_version
@@ -373,4 +410,7 @@ def _connect(path: str, storage_version: str | None, schema: str, copy: Copy | N
         connection = duckdb.connect(path, config=config)
         # Given as an option at connect, DuckDB 2.0 would refuse it.
         connection.execute("SET TimeZone = 'UTC'")
+        if memory is not None:
+            # Not at connect either: a second connection to the file would have to say the same.
+            connection.execute(f"SET memory_limit = '{memory} bytes'")
     return _Driver(connection, path, schema, copy)

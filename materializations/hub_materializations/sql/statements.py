@@ -142,6 +142,14 @@ def mark_from(dialect: Dialect, table: TableName, key: tuple[str, ...], mark: Ma
     )
 
 
+def any_between(dialect: Dialect, table: TableName, key: str) -> str:
+    """One row if there is any whose key is not below the first parameter and not above the second."""
+    return (
+        f"SELECT 1 FROM {table.sql(dialect)} WHERE {dialect.quoted(key)} "
+        f"BETWEEN {dialect.parameter_at(1)} AND {dialect.parameter_at(2)} LIMIT 1"
+    )
+
+
 def mark_all(dialect: Dialect, table: TableName, mark: Mark) -> str:
     """Marks all rows that are not, with the time given as a parameter."""
     setting = mark.setting(dialect, dialect.parameter_at(1))
