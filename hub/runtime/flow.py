@@ -42,6 +42,9 @@ BACKLOG_BYTES = CHUNK_BYTES // 2
 CHUNKS_AHEAD = 1
 """Chunks that may be ready while another is written, beside the one that is being made."""
 
+NEXT_CHUNK_S = 0.5
+"""How long a commit is put off for the next chunk of a backlog. What follows in the log may be for others."""
+
 PREPARED_BYTES_MIN = 64 << 10
 """Batches below this are not worth a thread's while."""
 
@@ -286,7 +289,7 @@ class Backlog:
 class Pending:
     """What the sink was given since the last commit. `upto` is None while no transaction has ended."""
 
-    __slots__ = ("last_size", "oldest_ts", "read", "rows", "since", "size", "upto")
+    __slots__ = ("added_at", "last_size", "oldest_ts", "read", "rows", "since", "size", "upto")
 
     def __init__(self) -> None:
         self.read = 0
@@ -295,11 +298,12 @@ class Pending:
         self.last_size = 0
         self.upto: Cursor | None = None
         self.oldest_ts: list[float] = []
-        self.since = time.monotonic()
+        self.since = self.added_at = time.monotonic()
 
     def add(self, chunk: Chunk) -> None:
+        self.added_at = time.monotonic()
         if chunk.size and not self.size:
-            self.since = time.monotonic()
+            self.since = self.added_at
         self.read += chunk.read
         self.rows += chunk.rows
         self.size += chunk.size
@@ -372,9 +376,7 @@ class _Writing:
         """The next chunk; None when a commit falls due before there is one."""
         with contextlib.suppress(anyio.WouldBlock):
             return receive.receive_nowait()
-        remaining_s = (
-            math.inf if self._pending.upto is None else self._pending.remaining_s(self._task.commit.every)
-        )
+        remaining_s = math.inf if self._pending.upto is None else self._remaining_s(receive)
         if remaining_s > 0:
             self.demand.ask()
             try:
@@ -392,12 +394,17 @@ class _Writing:
             return True
         if pending.rows >= commit.rows or pending.size >= commit.bytes:
             return True
-        if pending.remaining_s(commit.every) > 0:
-            return False
-        # While chunks come full there is a backlog, and larger commits work it off faster; else every chunk is
-        # committed at once.
-        backlog = pending.last_size >= BACKLOG_BYTES and receive.statistics().current_buffer_used > 0
-        return not backlog
+        return self._remaining_s(receive) <= 0
+
+    def _remaining_s(self, receive: MemoryObjectReceiveStream[Chunk]) -> float:
+        """Until a commit is due if nothing more comes. While chunks come full there is a backlog, which larger commits
+        work off faster, so the next chunk is waited for; else every chunk is committed at once."""
+        pending = self._pending
+        remaining_s = pending.remaining_s(self._task.commit.every)
+        coming = receive.statistics().current_buffer_used > 0 or self.reader.lag_frames > 0
+        if pending.last_size >= BACKLOG_BYTES and coming:
+            remaining_s = max(remaining_s, pending.added_at + NEXT_CHUNK_S - time.monotonic())
+        return remaining_s
 
     async def _write(self, chunk: Chunk) -> None:
         for binding, work in chunk.writes:
