@@ -22,6 +22,7 @@ SCHEMA = (
     "create table big (id bigint primary key, payload text, n int)",
     "alter table big alter payload set storage external",
     "create table event (n bigint, body text)",
+    "alter table event replica identity full",
     "create table morph (id bigint primary key, v text)",
     "insert into account values (1, 1, 'first')",
     "insert into item values (1, 1, 'first')",
