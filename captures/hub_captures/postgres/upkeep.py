@@ -183,7 +183,9 @@ class Upkeep:
         )
         if not rewritten and not filled:
             return
-        if before is not None and after is not None and not filled:
+        is_present = after is not None and relation_crc(after) == table.followed.columns_crc
+        # The stream may be behind: a relation of before says nothing of what was rewritten since.
+        if before is not None and after is not None and is_present and not filled:
             wanted = [column.type_oid for each in (before, after) for column in each.columns]
             await load_types(self._query, wanted, self._types)
             if is_widening(before.columns, after, {oid: each.name for oid, each in self._types.items()}):

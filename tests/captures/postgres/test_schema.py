@@ -115,6 +115,29 @@ async def test_31_a_rewritten_table_is_read_again(source: Any, touched: bool) ->
     assert {key: row["x"] for key, row in source.replica(out, "public.t").rows.items()} == expected
 
 
+async def test_31_a_rewrite_after_one_that_needs_none_is_noticed_though_the_stream_is_behind(
+    source: Any,
+) -> None:
+    source.run("create table t (id int primary key, x int)", "insert into t values (1, 1), (2, 2)")
+    async with source.capturing(refresh_interval=3600) as out:
+        await ready(source, out, "public.t")
+        source.run("insert into t values (3, 3)")
+        await source.caught_up(out)
+        out.block()
+        source.run(
+            "insert into t values (4, 4)",
+            "alter table t alter x type bigint",
+            "insert into t values (5, 5)",
+            "alter table t alter x type text using 'n' || x",
+            "insert into t values (6, 'new')",
+        )
+        out.unblock()
+        await source.caught_up(out)
+        await settled(source, out)
+    rows = source.replica(out, "public.t").rows
+    assert [rows[(key,)]["x"] for key in range(1, 7)] == ["n1", "n2", "n3", "n4", "n5", "new"]
+
+
 async def test_31_a_table_rewritten_while_the_hub_was_off_is_read_again(source: Any) -> None:
     source.run("create table t (id int primary key, x int)", "insert into t values (1, 1), (2, 2)")
     async with source.capturing() as out:
