@@ -49,8 +49,7 @@ class Answers:
             case Signal(content):
                 await self._upkeep.signal(content, feed.begin.xid if feed.begin is not None else 0)
                 self.hand_over()
-        repeat, feed.repeat = feed.repeat, None
-        return repeat is None or not feed.message(repeat)
+        return not feed.go_on()
 
     async def _rank(self, table: Gathered, key: Key) -> None:
         handover = table.handover

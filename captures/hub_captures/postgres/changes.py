@@ -13,10 +13,9 @@ from typing import Any, Final, NamedTuple
 
 from hub import cdc
 from hub.document import encode
-from hub.errors import FatalError
 from hub.record import CREATE, DELETE, UPDATE
 from hub_captures.postgres import pgoutput
-from hub_captures.postgres.decoder import UNCHANGED, Cell, size_of, tuple_cells
+from hub_captures.postgres.decoder import UNCHANGED, Cell, tuple_cells
 from hub_captures.postgres.gathered import Gathered
 from hub_captures.postgres.pgoutput import HEADER
 from hub_captures.postgres.position import Key
@@ -83,47 +82,6 @@ def _updated(cells: Sequence[Cell], table: Gathered, metadata: Mapping[str, Any]
     return Change(UPDATE, _key(cells, table), table.decoder.document(cells), metadata)
 
 
-def without_largest(b: bytes, table: Gathered, bytes_max: int) -> tuple[bytes, frozenset[str]]:
-    """A row message with its largest values, other than the key's, marked as not sent until it is within
-    the limit; and the names of those columns. An old image loses the same columns."""
-    first, at = tuple_cells(b, TUPLE)
-    second = tuple_cells(b, at + 1)[0] if at < len(b) else []
-    places = [index for index in range(table.decoder.count) if index not in table.key_indexes]
-    sizes = [(sum(size_of(cells[index]) for cells in (first, second) if cells), index) for index in places]
-    left, omitted = len(b), set()
-    for size, index in sorted(sizes, reverse=True):
-        if left <= bytes_max:
-            break
-        left -= size
-        omitted.add(index)
-    made = b[:TUPLE] + _tuple_without(first, omitted)
-    if second:
-        made += b[at : at + 1] + _tuple_without(second, omitted)
-    return made, frozenset(table.decoder.names[index] for index in omitted)
-
-
-def _tuple_without(cells: Sequence[Cell], omitted: set[int]) -> bytes:
-    parts = [len(cells).to_bytes(2)]
-    for index, cell in enumerate(cells):
-        if index in omitted or cell is UNCHANGED:
-            parts.append(b"u")
-        elif isinstance(cell, bytes):
-            parts.append(b"t" + len(cell).to_bytes(4) + cell)
-        else:
-            parts.append(b"n")
-    return b"".join(parts)
-
-
-def with_omitted(change: Change, omitted: frozenset[str]) -> Change:
-    """Fields that were left out are named apart from those that have not changed."""
-    metadata = dict(change.metadata)
-    unchanged = [name for name in metadata.pop(cdc.UNCHANGED, ()) if name not in omitted]
-    if unchanged:
-        metadata[cdc.UNCHANGED] = unchanged
-    metadata[cdc.OVERSIZED] = sorted(omitted)
-    return change._replace(metadata=metadata)
-
-
 def with_values(change: Change, values: Mapping[str, bytes]) -> Change:
     """A change with fields that were asked for, each as its label and JSON."""
     metadata = dict(change.metadata)
@@ -132,14 +90,6 @@ def with_values(change: Change, values: Mapping[str, bytes]) -> Change:
         metadata[cdc.UNCHANGED] = unchanged
     line = b",".join([change.line[:-2], *values.values()]) + b"}\n" if values else change.line
     return change._replace(line=line, metadata=metadata)
-
-
-def oversized_error(table: str, size: int, limit: int) -> FatalError:
-    """What stops a capture that may not leave fields out."""
-    return FatalError(
-        f"{table}: a row of {size} bytes exceeds max_record ({limit} bytes). Raise max_record, or set "
-        "on_oversized: omit to send such rows without their largest fields, which are then named in @oversized"
-    )
 
 
 def message_line(found: pgoutput.Message) -> bytes:

@@ -43,11 +43,6 @@ Cell = bytes | None | Unchanged
 """One column of one row: its text, null, or unchanged."""
 
 
-def size_of(cell: Cell) -> int:
-    """Bytes of a value."""
-    return len(cell) if isinstance(cell, bytes) else 0
-
-
 class RowColumn(NamedTuple):
     """A column as the decoder needs it."""
 

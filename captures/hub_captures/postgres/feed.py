@@ -9,7 +9,7 @@ obstacle, the reader stops, and goes on when the obstacle is removed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from hub import cdc
 from hub.record import CREATE, TRUNCATE, UPDATE
@@ -18,15 +18,13 @@ from hub_captures.postgres.changes import (
     NEW,
     changes_of,
     message_line,
-    oversized_error,
-    with_omitted,
     with_values,
-    without_largest,
 )
 from hub_captures.postgres.gathered import Gathered
 from hub_captures.postgres.handover import HandOver, Incomparable
 from hub_captures.postgres.ledger import Ledger
 from hub_captures.postgres.obstacles import MissingValues, Obstacle, Signal, UnknownOrder, UnknownRelation
+from hub_captures.postgres.oversized import Buffer, oversized_error, with_omitted, without_largest
 from hub_captures.postgres.pending import NO_XID, Described, Pending
 from hub_captures.postgres.pgoutput import HEADER, Begin, Relation
 from hub_captures.postgres.position import Key
@@ -34,6 +32,7 @@ from hub_captures.postgres.prepared import Keeping, lost_prepare
 from hub_captures.postgres.spool import Spool, Spooled
 
 _STREAM_STOP = ord("E")
+_ROWS = b"IUD"
 _ROW = HEADER + 8
 """Where the first column of a message's first tuple begins: after kind, OID, the tuple's kind and its count."""
 
@@ -69,8 +68,8 @@ class Feed:
         self.start_lsn = start_lsn
         self.begin: Begin | None = None
         self.obstacle: Obstacle | None = None
-        self.repeat: bytes | None = None
-        """The message that met the obstacle and must be given again; None when it is done with."""
+        self._repeat: tuple[bytes, Gathered, Sequence[str]] | None = None
+        """The row that met the obstacle and must be judged again; None when it is done with."""
         self.fetched: dict[str, bytes] | None = None
         """The answer to `MissingValues`: fields with their JSON; empty when the row is gone by now."""
         self.hold = False
@@ -125,9 +124,9 @@ class Feed:
             ord("T"): keeping.truncate,
             ord("O"): keeping.other,
             ord("M"): keeping.other,
-            **dict.fromkeys(b"IUD", keeping.row),
+            **dict.fromkeys(_ROWS, keeping.row),
         }
-        self._passed = self._handlers | dict.fromkeys(b"IUDTOM", self._pass)
+        self._passed = self._handlers | dict.fromkeys(_ROWS + b"TOM", self._pass)
         self._current: Mapping[int, Callable[[bytes], bool | None]] = self._handlers
 
     def message(self, b: bytes) -> bool | None:
@@ -142,9 +141,26 @@ class Feed:
         handler = self._current.get(b[HEADER])
         if handler is None:
             raise pgoutput.unknown(b)
-        if len(b) > self._record_bytes_max and b[HEADER] in b"IUD" and self._current is self._handlers:
+        if len(b) > self._record_bytes_max and b[HEADER] in _ROWS and self._current is self._handlers:
             return self._judge_oversized(b)
         return handler(b)
+
+    def large(self, b: memoryview) -> bool | None:
+        """A message beyond the limit on a record. It is not copied, but for what is kept of it."""
+        if self.spool.is_open:
+            self.spool.add(b, HEADER)
+        elif b[HEADER] not in _ROWS:
+            return self.message(b.tobytes())
+        elif self._current is self._kept:
+            self._keeping.row(b)
+        elif self._current is self._handlers:
+            return self._judge_oversized(b)
+        return None
+
+    def go_on(self) -> bool | None:
+        """The obstacle is removed: what met it is judged again. True when there is another one."""
+        repeat, self._repeat = self._repeat, None
+        return self._judge(*repeat) if repeat is not None else None
 
     def _turn_to(self, handlers: Mapping[int, Callable[[bytes], bool | None]]) -> None:
         self._current = handlers
@@ -172,7 +188,7 @@ class Feed:
             oid, table = self._displaced.popitem()
             now = self.tables[oid.to_bytes(4)]
             if now is not None and now.relation != table.relation:
-                self.obstacle, self.repeat = UnknownRelation(table.relation), None
+                self.obstacle = UnknownRelation(table.relation)
                 return
         self._replayed = None
         assert self.begin is not None
@@ -321,20 +337,20 @@ class Feed:
         table = self.tables[b[26:30]]
         return None if table is None else self._judge(b, table)
 
-    def _judge_oversized(self, b: bytes) -> bool | None:
+    def _judge_oversized(self, b: Buffer) -> bool | None:
         """A row beyond the limit: it stops the capture, or its largest fields are left out."""
-        table = self.tables[b[26:30]]
+        table = self.tables[bytes(b[26:30])]
         if table is None:
             return None
         name = f"{table.relation.schema}.{table.relation.table}"
         if not self._may_omit:
             raise oversized_error(name, len(b), self._record_bytes_max)
-        shorter, omitted = without_largest(b, table, self._record_bytes_max)
+        shorter, places = without_largest(b, table.key_indexes, self._record_bytes_max)
         self.oversized += 1
         self.largest = max(self.largest, len(b))
-        return self._judge(shorter, table, omitted)
+        return self._judge(shorter, table, [table.decoder.names[index] for index in places])
 
-    def _judge(self, b: bytes, table: Gathered, omitted: frozenset[str] = frozenset()) -> bool | None:
+    def _judge(self, b: bytes, table: Gathered, omitted: Sequence[str] = ()) -> bool | None:
         """A row message that needs a closer look: an old image, unchanged values, a table under copy."""
         changes = changes_of(b, table)
         if omitted:
@@ -346,7 +362,7 @@ class Feed:
                 kept = [table.handover.keeps(change.key, xid) for change in changes]
             except Incomparable:
                 unknown = next(c.key for c in changes if not _is_ranked(table.handover, c.key))
-                self.obstacle, self.repeat = UnknownOrder(table, unknown), b
+                self.obstacle, self._repeat = UnknownOrder(table, unknown), (b, table, omitted)
                 return True
             self.undecided.add(xid)
             changes = [change for change, keep in zip(changes, kept, strict=True) if keep]
@@ -355,7 +371,7 @@ class Feed:
         ):
             if self.fetched is None:
                 names = tuple(missing.metadata[cdc.UNCHANGED])
-                self.obstacle, self.repeat = MissingValues(table, missing.key, names), b
+                self.obstacle, self._repeat = MissingValues(table, missing.key, names), (b, table, omitted)
                 return True
             changes = [
                 with_values(change, self.fetched) if change is missing else change for change in changes
@@ -378,7 +394,7 @@ class Feed:
                 return False
             if known is not None and self._is_prepared:
                 self._displaced.setdefault(relation.oid, known)
-        self.obstacle, self.repeat = UnknownRelation(relation), None
+        self.obstacle = UnknownRelation(relation)
         return True
 
     def place(self, relation: Relation, table: Gathered | None) -> None:
@@ -434,7 +450,7 @@ class Feed:
         if found.prefix == SIGNAL_PREFIX:
             if alone:
                 self.lsn = max(self.lsn, found.lsn + 1)
-            self.obstacle, self.repeat = Signal(found.content), None
+            self.obstacle = Signal(found.content)
             return True
         return alone and self.hold
 

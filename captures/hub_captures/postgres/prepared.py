@@ -27,9 +27,9 @@ class Keeping:
     def __init__(self, tables: Mapping[bytes, Gathered | None]) -> None:
         self._tables = tables
 
-    def row(self, b: bytes) -> None:
+    def row(self, b: bytes | memoryview) -> None:
         """An insert, update or delete."""
-        if self._is_laid_out(b[26:30]):
+        if self._is_laid_out(bytes(b[26:30])):
             self.into.add(b)
 
     def truncate(self, b: bytes) -> None:

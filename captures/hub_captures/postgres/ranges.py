@@ -29,6 +29,7 @@ from hub_captures.postgres.layout import ColumnOf, Layout, layout
 from hub_captures.postgres.position import Key
 from hub_captures.postgres.snapshot import QUERY_CANCELED, ChunkQuery, Moment, Piece, Read, Rows, chunk_sql
 from hub_captures.postgres.types import PgType
+from hub_captures.postgres.wire import CALLBACK_BYTES_MAX
 
 _ROWS_AT_ONCE = 500
 
@@ -191,16 +192,19 @@ def _copied(pgconn: pq.abc.PGconn, query: bytes, wanted: ChunkQuery, into: Rows)
         size, view = pgconn.get_copy_data(0)
         if size < 0:
             break
-        waiting.append(bytes(view))
-        if len(waiting) == _ROWS_AT_ONCE:
+        is_large = size > CALLBACK_BYTES_MAX
+        if not is_large:
+            waiting.append(view.tobytes())
+        if is_large or len(waiting) == _ROWS_AT_ONCE:
             into.add(waiting)
             waiting = []
+            if is_large:
+                into.add_large(view)
             if into.bytes >= wanted.bytes_max:
                 is_cut = True
                 pgconn.get_cancel().cancel()
                 break
-    if waiting:
-        into.add(waiting)
+    into.add(waiting)
     while is_cut and pgconn.get_copy_data(0)[0] > 0:
         pass
     last = pgconn.get_result()

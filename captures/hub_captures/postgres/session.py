@@ -137,7 +137,12 @@ class Session:
     async def run(self, wire: Connection) -> None:
         """Start the stream and keep at it."""
         self._stream = ChangeStream(
-            wire, self._feed.route, self._take, self._after, routed_bytes_max=self._capture.max_record
+            wire,
+            self._feed.route,
+            self._take,
+            self._feed.large,
+            self._after,
+            bytes_max=self._capture.max_record,
         )
         try:
             await self._stream.start(self._start_command())

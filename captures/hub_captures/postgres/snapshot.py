@@ -17,12 +17,12 @@ from hub.errors import HubError
 from hub.record import BACKFILL, READ, SWEEP, Batch
 from hub_captures.postgres import catalog
 from hub_captures.postgres.catalog import Table
-from hub_captures.postgres.changes import oversized_error
 from hub_captures.postgres.connection import Connection, execute, quoted, rows, sqlstate_of
-from hub_captures.postgres.decoder import DELIMITER, QUOTE, UNCHANGED, Cell, copied_cells, size_of
+from hub_captures.postgres.decoder import DELIMITER, QUOTE, UNCHANGED, Cell, copied_cells
 from hub_captures.postgres.handover import must_see
 from hub_captures.postgres.keys import row_of, values_of
 from hub_captures.postgres.layout import Layout
+from hub_captures.postgres.oversized import Buffer, copied_without_largest, oversized_error
 from hub_captures.postgres.position import Key, Visibility
 from hub_captures.postgres.wire import CopyOut
 
@@ -70,33 +70,33 @@ class Rows:
         size = 0
         for row in found:
             if len(row) > most:
-                line = self._shortened(row)
-            elif quote in row:
+                self.add_large(row)
+                continue
+            if quote in row:
                 line = self._layout.decoder.document(copied_cells(row))
             else:
                 line = copied(row[:-1].split(delimiter)) or self._layout.decoder.document(copied_cells(row))
             lines.append(line)
             size += len(line)
         self.bytes += size
-        self.last = found[-1]
+        if found:
+            self.last = found[-1]
 
-    def _shortened(self, row: bytes) -> bytes:
-        """The row without its largest fields, where that is allowed."""
-        collection = self._layout.schema.collection
+    def add_large(self, row: Buffer) -> None:
+        """Take a row that is not to be copied needlessly. Beyond the limit it goes without its largest fields, where
+        that is allowed."""
+        if len(row) <= self._record_bytes_max:
+            self.add([bytes(row)])
+            return
         if not self._may_omit:
-            raise oversized_error(collection, len(row), self._record_bytes_max)
-        cells: list[Cell] = list(copied_cells(row))
-        left = len(row)
-        names = []
-        places = [index for index in range(len(cells)) if index not in self._layout.key_indexes]
-        for index in sorted(places, key=lambda place: -size_of(cells[place])):
-            if left <= self._record_bytes_max:
-                break
-            left -= size_of(cells[index])
+            raise oversized_error(self._layout.schema.collection, len(row), self._record_bytes_max)
+        self.last, omitted = copied_without_largest(row, self._layout.key_indexes, self._record_bytes_max)
+        cells: list[Cell] = list(copied_cells(self.last))
+        for index in omitted:
             cells[index] = UNCHANGED
-            names.append(self._layout.decoder.names[index])
-        self.oversized[len(self.lines)] = sorted(names)
-        return self._layout.decoder.document(cells)
+        self.oversized[len(self.lines)] = sorted([self._layout.decoder.names[index] for index in omitted])
+        self.lines.append(self._layout.decoder.document(cells))
+        self.bytes += len(self.lines[-1])
 
     def take(self) -> Read:
         """What was gathered."""
@@ -258,8 +258,7 @@ async def read_whole(
     copy = CopyOut(connection)
     await copy.start(_whole_sql(wanted))
     gathered = wanted.rows(layout)
-    while found := await copy.rows():
-        gathered.add(found)
+    while await copy.into(gathered):
         if gathered.bytes >= wanted.bytes_max:
             await deliver(Piece(wanted.table, layout, moment, (gathered.take(),), None))
             gathered = wanted.rows(layout)
@@ -277,8 +276,7 @@ async def _copy(connection: Connection, query: str, bytes_max: int, into: Rows) 
     copy = CopyOut(connection)
     await copy.start(query)
     try:
-        while found := await copy.rows():
-            into.add(found)
+        while await copy.into(into):
             if into.bytes >= bytes_max:
                 await copy.cancel()
                 return True

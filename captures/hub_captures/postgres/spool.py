@@ -34,11 +34,15 @@ class Spooled:
         self._aborted: set[int] = set()
         self._relations: dict[int, Relation] = {}
 
-    def add(self, message: bytes, subxid: int = 0) -> None:
-        """Keep one message."""
-        self._file.write(_ENTRY.pack(subxid, len(message)))
-        self._file.write(message)
-        self.size += len(message) + _ENTRY.size
+    def add(self, *parts: bytes | memoryview, subxid: int = 0) -> None:
+        """Keep one message, which may be large and lie elsewhere."""
+        size = sum([len(part) for part in parts])
+        self.size += size + _ENTRY.size
+        if self.size > IN_MEMORY_BYTES:
+            self._file.rollover()
+        self._file.write(_ENTRY.pack(subxid, size))
+        for part in parts:
+            self._file.write(part)
 
     def abort(self, subxid: int) -> None:
         """What this subtransaction has written is void."""
@@ -108,7 +112,7 @@ class Spool:
         """The block is over."""
         self._current = None
 
-    def add(self, b: bytes, header: int) -> None:
+    def add(self, b: bytes | memoryview, header: int) -> None:
         """A message of the block. Its xid, which stands behind the kind of all but one, is taken out of it."""
         assert self._current is not None
         if b[header] == _ORIGIN:
@@ -116,7 +120,7 @@ class Spool:
             return
         kind_end = header + 1
         subxid = int.from_bytes(b[kind_end : kind_end + 4])
-        self._current.add(b[:kind_end] + b[kind_end + 4 :], subxid)
+        self._current.add(b[:kind_end], b[kind_end + 4 :], subxid=subxid)
 
     def abort(self, xid: int, subxid: int) -> None:
         """A subtransaction, or the whole, has aborted."""

@@ -12,7 +12,8 @@ import asyncio
 import contextlib
 import struct
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Protocol
 
 import anyio
 import anyio.lowlevel
@@ -31,12 +32,15 @@ _EPOCH_2000_S = 946_684_800
 
 Take = Callable[[bytes], bool | None]
 """Takes one CopyData message. True stops the reader before the next one."""
+TakeLarge = Callable[[memoryview], bool | None]
+"""Takes one that is large, as it lies in the memory of libpq."""
 
 
 class ChangeStream:
     """The stream of a replication slot. Messages are handed on from a callback of the event loop.
 
-    `route` takes changes of up to `routed_bytes_max` by their kind, without a detour; all else goes to `take`.
+    `route` takes messages by their kind, without a detour; what it does not have goes to `take`, and what is larger
+    than `bytes_max` to `take_large`.
     `after` is called after each callback that brought something. When a taker returned True the stream is
     paused until `resume`. `failure` is set when the stream has ended, and `after` is called once more.
     """
@@ -46,9 +50,10 @@ class ChangeStream:
         connection: Connection,
         route: Mapping[int, Take],
         take: Take,
+        take_large: TakeLarge,
         after: Callable[[int], None],
         *,
-        routed_bytes_max: int,
+        bytes_max: int,
     ) -> None:
         self.failure: Exception | None = None
         self.is_paused = True
@@ -57,8 +62,9 @@ class ChangeStream:
         self.wake_ups = 0
         self._pgconn = connection.pgconn
         self._route = route
-        self._routed_bytes_max = routed_bytes_max
+        self._bytes_max = bytes_max
         self._take = take
+        self._take_large = take_large
         self._after = after
         self._fd = self._pgconn.socket
         self._naps = not self._pgconn.host.startswith((b"/", b"@")) if self._pgconn.host else False
@@ -131,7 +137,7 @@ class ChangeStream:
             return
         self.wake_ups += 1
         consume, get = self._pgconn.consume_input, self._pgconn.get_copy_data
-        find, take, most = self._route.get, self._take, self._routed_bytes_max
+        find, take, take_large, most = self._route.get, self._take, self._take_large, self._bytes_max
         got, budget = 0, CALLBACK_BYTES_MAX
         is_stopped = has_read = False
         try:
@@ -142,8 +148,11 @@ class ChangeStream:
                     size, view = get(1)
                     if size > 0:
                         got += size
+                        if size > most:
+                            is_stopped = bool(take_large(view))
+                            break
                         b = view.tobytes()
-                        if (find(b[25], take) if 25 < size <= most else take)(b):
+                        if (find(b[25], take) if size > 25 else take)(b):
                             is_stopped = True
                             break
                     elif size == 0:
@@ -211,6 +220,24 @@ class ChangeStream:
         self._after(0)
 
 
+class Gatherer(Protocol):
+    """Takes the rows of a COPY."""
+
+    def add(self, found: Sequence[bytes], /) -> None:
+        """Some rows, or none."""
+
+    def add_large(self, row: memoryview, /) -> None:
+        """A large one, as it lies in the memory of libpq."""
+
+
+class _Nowhere:
+    def add(self, found: Sequence[bytes], /) -> None:
+        """Nobody wants them any more."""
+
+    def add_large(self, row: memoryview, /) -> None:
+        """Nor these."""
+
+
 class CopyOut:
     """The rows of one COPY … TO STDOUT, some at a time."""
 
@@ -229,19 +256,19 @@ class CopyOut:
                 await self._drain()
                 raise error_of_result(result, "copying rows")
 
-    async def rows(self) -> list[bytes]:
-        """What has come, at least one row; none at the end. Raises when the server broke off."""
+    async def into(self, rows: Gatherer) -> bool:
+        """Hand over what has come, at least one row. False at the end. Raises when the server broke off."""
         with _lost("copying rows"):
-            return await self._rows()
+            return await self._into(rows)
 
-    async def _rows(self) -> list[bytes]:
-        found: list[bytes] = []
-        while not found and not self._is_over:
-            self._is_over = self._drained_into(found)
-            if not found and not self._is_over:
+    async def _into(self, rows: Gatherer) -> bool:
+        has_come = False
+        while not has_come and not self._is_over:
+            has_come = self._drained_into(rows)
+            if not has_come and not self._is_over:
                 await anyio.wait_readable(self._pgconn.socket)
                 self._pgconn.consume_input()
-        if found:
+        if has_come:
             await anyio.lowlevel.checkpoint()
         elif not self._is_closed:
             self._is_closed = True
@@ -249,25 +276,32 @@ class CopyOut:
             await self._drain()
             if result is None or result.status != pq.ExecStatus.COMMAND_OK:
                 raise error_of_result(result, "copying rows")
-        return found
+        return has_come
 
-    def _drained_into(self, found: list[bytes]) -> bool:
-        """Take what libpq holds, as long as it is not too much for one turn. True at the end of the rows."""
+    def _drained_into(self, rows: Gatherer) -> bool:
+        """Hand over what libpq holds, as long as it is not too much for one turn. False when that is nothing."""
+        found: list[bytes] = []
         get, budget = self._pgconn.get_copy_data, CALLBACK_BYTES_MAX
         while budget > 0:
             size, view = get(1)
             if size <= 0:
-                return size < 0
-            found.append(view.tobytes())
+                self._is_over = size < 0
+                break
             budget -= size
-        return False
+            if size > CALLBACK_BYTES_MAX:
+                rows.add(found)
+                rows.add_large(view)
+                return True
+            found.append(view.tobytes())
+        rows.add(found)
+        return bool(found)
 
     async def cancel(self) -> None:
         """Break off, and throw away what is still on its way."""
         with _lost("copying rows"):
             await self._connection.cancel_safe()
         with contextlib.suppress(HubError):
-            while await self.rows():
+            while await self.into(_Nowhere()):
                 pass
 
     async def _drain(self) -> None:

@@ -25,6 +25,7 @@ from hub_captures.postgres.decoder import (
 )
 from hub_captures.postgres.feed import Feed
 from hub_captures.postgres.handover import HandOver, must_see
+from hub_captures.postgres.oversized import copied_without_largest, without_largest
 from hub_captures.postgres.position import (
     Chunk,
     Copying,
@@ -229,6 +230,59 @@ def test_an_emptied_table_is_left_to_a_copy_that_begins_anew() -> None:
     handover.restart()
     assert handover.state == Copying(replace=True)
     assert not handover.keeps(("1",), 90)
+
+
+cells = st.lists(
+    st.none() | st.binary(max_size=30).map(lambda raw: raw.replace(b"\0", b"\1").replace(b"\n", b"\2")),
+    min_size=1,
+    max_size=6,
+)
+
+
+def copied(cell: bytes | None) -> bytes:
+    """A cell as COPY writes it."""
+    if cell is None:
+        return b"\x03"
+    if cell == b"\x03" or any(sign in cell for sign in (b"\x01", b"\x02", b"\r")):
+        return b"\x01" + cell.replace(b"\x01", b"\x01\x01") + b"\x01"
+    return cell
+
+
+@given(cells, st.integers(0, 100))
+def test_a_copied_row_without_its_largest_columns_keeps_the_others(
+    values: list[bytes | None], limit: int
+) -> None:
+    row = b"\x02".join(copied(value) for value in values) + b"\n"
+    for given_row in (row, memoryview(row)):
+        shorter, omitted = copied_without_largest(given_row, (0,), limit)
+        kept = [None if index in omitted else value for index, value in enumerate(values)]
+        assert copied_cells(shorter) == kept
+        assert len(shorter) <= limit or len(omitted) == len(values) - 1
+        assert 0 not in omitted
+
+
+@given(cells, cells, st.booleans(), st.integers(0, 150))
+def test_a_row_message_without_its_largest_columns_keeps_the_others(
+    values: list[bytes | None], before: list[bytes | None], has_before: bool, limit: int
+) -> None:
+    def image(of: list[bytes | None]) -> bytes:
+        parts = [b"n" if each is None else b"t" + len(each).to_bytes(4) + each for each in of]
+        return len(of).to_bytes(2) + b"".join(parts)
+
+    count = min(len(values), len(before))
+    values, before = values[:count], before[:count]
+    head = b"w" + bytes(24) + b"U" + bytes(4)
+    message = head + (b"O" + image(before) if has_before else b"") + b"N" + image(values)
+    for given_message in (message, memoryview(message)):
+        shorter, omitted = without_largest(given_message, (0,), limit)
+        first, at = tuple_cells(shorter, 31)
+        second = tuple_cells(shorter, at + 1)[0] if has_before else first
+        assert shorter[:31] == message[:31]
+        assert [UNCHANGED if n in omitted else value for n, value in enumerate(values)] == second
+        if has_before:
+            assert [UNCHANGED if n in omitted else value for n, value in enumerate(before)] == first
+        assert len(shorter) <= limit or len(omitted) == count - 1
+        assert 0 not in omitted
 
 
 def test_a_chunk_must_see_every_transaction_that_was_judged() -> None:

@@ -327,6 +327,22 @@ async def test_an_oversized_row_stops_the_capture_or_goes_without_its_largest_fi
     assert (record.doc, record.meta["oversized"]) == ({"id": 2, "c": "small"}, ["b"])
 
 
+async def test_70_an_oversized_row_whose_key_changes_keeps_apart_what_it_lacks(source: Any) -> None:
+    source.run(
+        "create table t (id int primary key, b text, c text)",
+        "alter table t alter b set storage external",
+        "insert into t values (1, repeat('x', 5000), 'c')",
+    )
+    async with source.capturing(max_record=10_000, on_oversized="omit") as out:
+        await source.copied(out, "public.t")
+        source.run("update t set id = 2, c = repeat('y', 20000)")
+        await source.caught_up(out)
+    created = source.changes(out, "public.t")[-1]
+    assert created.doc == {"id": 2, "b": "x" * 5000}
+    assert created.meta["oversized"] == ["c"]
+    assert "unchanged" not in created.meta
+
+
 async def test_70_after_a_huge_row_the_stream_begins_anew_and_the_row_does_not_come_again(
     source: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
