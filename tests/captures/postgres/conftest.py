@@ -12,6 +12,7 @@ import anyio.lowlevel
 import psycopg
 import pytest
 
+from hub.errors import FatalError, TransientError
 from hub.options import Secret
 from hub.testing.outlet import MemoryOutlet, Record, Replica
 from hub.testing.postgres import PostgresServer, temporary_database
@@ -92,6 +93,15 @@ class Source:
             await self.caught_up(out)
             await self.settled(out)
         return out
+
+    async def fails(self, out: Out, **options: Any) -> BaseException:
+        """The error that a run ends with."""
+        with anyio.fail_after(30):
+            try:
+                await self.capture(**options).run(out.crash(), out)
+            except (FatalError, TransientError) as error:
+                return error
+        raise AssertionError("the capture ended without an error")
 
     async def settled(self, out: Out) -> None:
         """Wait until nothing is under copy any more."""

@@ -20,16 +20,6 @@ from hub_captures.postgres.position import PostgresPosition
 pytestmark = pytest.mark.anyio
 
 
-async def fails(source: Any, out: Any, **options: Any) -> BaseException:
-    """The error that a run ends with."""
-    with anyio.fail_after(30):
-        try:
-            await source.capture(**options).run(out.crash(), out)
-        except (FatalError, TransientError) as error:
-            return error
-    raise AssertionError("the capture ended without an error")
-
-
 async def settled(source: Any, out: Any) -> None:
     """Wait until nothing is under copy any more."""
     await out.until(lambda: bool(out.frames) and out.frames[-1].position.is_settled)
@@ -75,7 +65,7 @@ async def test_20_a_killed_walsender_is_a_transient_error_and_nothing_is_lost(so
     async with anyio.create_task_group() as group:
 
         async def run() -> None:
-            errors.append(await fails(source, out))
+            errors.append(await source.fails(out))
 
         group.start_soon(run)
         source.run("insert into t values (2, 'b')")
@@ -130,7 +120,7 @@ async def test_43_a_publication_younger_than_the_slot_is_refused(source: Any) ->
     source.run("create table t (id int primary key)")
     source.run(f"select pg_create_logical_replication_slot('{slot}', 'pgoutput')")
     source.run("create publication given for table t, marks")
-    error = await fails(source, source.outlet(), slot=slot, publication="given")
+    error = await source.fails(source.outlet(), slot=slot, publication="given")
     assert isinstance(error, FatalError)
     assert "younger than the slot" in str(error)
 
@@ -140,7 +130,7 @@ async def test_44_a_slot_that_was_read_beyond_the_position_is_a_gap(source: Any)
     source.run("insert into t values (2, 'b')")
     source.run(f"select pg_replication_slot_advance('hub_{source.task}', pg_current_wal_lsn())")
     count = out.count_records()
-    error = await fails(source, out)
+    error = await source.fails(out)
     assert isinstance(error, FatalError)
     assert "beyond the position" in str(error)
     assert out.count_records() == count
@@ -149,7 +139,7 @@ async def test_44_a_slot_that_was_read_beyond_the_position_is_a_gap(source: Any)
 async def test_45_a_position_beyond_the_servers_wal_is_refused(source: Any) -> None:
     out = await source.started()
     out.durable = msgspec.structs.replace(out.durable, lsn=out.durable.lsn + (1 << 40))
-    error = await fails(source, out)
+    error = await source.fails(out)
     assert isinstance(error, FatalError)
     assert "the server is behind the position" in str(error)
 
@@ -167,7 +157,7 @@ async def test_a_position_of_another_source_is_refused(
 ) -> None:
     out = await source.started()
     out.durable = msgspec.structs.replace(out.durable, **change)
-    error = await fails(source, out)
+    error = await source.fails(out)
     assert isinstance(error, FatalError)
     assert said in str(error)
 
@@ -177,7 +167,7 @@ async def test_46_a_second_hub_on_the_slot_is_told_the_pid(source: Any) -> None:
     async with source.capturing(out):
         source.run("insert into t values (2, 'b')")
         await source.caught_up(out)
-        error = await fails(source, source.outlet(out.durable))
+        error = await source.fails(source.outlet(out.durable))
         assert isinstance(error, TransientError)
         assert "in use by the connection with pid" in str(error)
         source.run("insert into t values (3, 'c')")
@@ -192,7 +182,7 @@ async def test_47_after_a_lost_slot_the_tables_are_read_again_when_allowed(sourc
         "delete from t",
         "insert into t values (9, 'z')",
     )
-    error = await fails(source, out)
+    error = await source.fails(out)
     assert isinstance(error, FatalError)
     assert "is gone" in str(error)
     assert "on_gap" in str(error)
@@ -242,7 +232,7 @@ async def test_50_a_loop_that_was_blocked_beyond_the_servers_patience_loses_noth
     async with anyio.create_task_group() as group:
 
         async def run() -> None:
-            errors.append(await fails(source, out))
+            errors.append(await source.fails(out))
 
         group.start_soon(run)
         source.run("insert into t values (2, 'b')")
@@ -314,65 +304,6 @@ async def test_a_position_survives_its_stored_form(source: Any) -> None:
     assert PostgresPosition.decode(out.durable.encode()) == out.durable
 
 
-async def test_an_oversized_row_stops_the_capture_or_goes_without_its_largest_field(source: Any) -> None:
-    out = await source.started()
-    options = {"max_record": 10_000}
-    source.run("alter table t add c text", "insert into t values (2, repeat('x', 20000), 'small')")
-    error = await fails(source, out, **options)
-    assert isinstance(error, FatalError)
-    assert "max_record" in str(error)
-    async with source.capturing(out, on_oversized="omit", **options):
-        await source.caught_up(out)
-    (record,) = source.changes(out, "public.t")
-    assert (record.doc, record.meta["oversized"]) == ({"id": 2, "c": "small"}, ["b"])
-
-
-async def test_70_an_oversized_row_whose_key_changes_keeps_apart_what_it_lacks(source: Any) -> None:
-    source.run(
-        "create table t (id int primary key, b text, c text)",
-        "alter table t alter b set storage external",
-        "insert into t values (1, repeat('x', 5000), 'c')",
-    )
-    async with source.capturing(max_record=10_000, on_oversized="omit") as out:
-        await source.copied(out, "public.t")
-        source.run("update t set id = 2, c = repeat('y', 20000)")
-        await source.caught_up(out)
-    created = source.changes(out, "public.t")[-1]
-    assert created.doc == {"id": 2, "b": "x" * 5000}
-    assert created.meta["oversized"] == ["c"]
-    assert "unchanged" not in created.meta
-
-
-async def test_70_after_a_huge_row_the_stream_begins_anew_and_the_row_does_not_come_again(
-    source: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    out = await source.started()
-    monkeypatch.setattr(session, "GIVE_BACK_BYTES", 15_000)
-    options = {"max_record": 10_000, "on_oversized": "omit"}
-    source.run("insert into t values (2, repeat('x', 20000))")
-    error = await fails(source, out, **options)
-    assert isinstance(error, TransientError)
-    assert "a new connection" in str(error)
-    async with source.capturing(out, **options):
-        source.run("insert into t values (3, repeat('x', 12000)), (4, 'd')")
-        await source.caught_up(out)
-    assert [record.doc["id"] for record in source.changes(out, "public.t")] == [2, 3, 4]
-
-
-async def test_an_oversized_row_of_the_snapshot_is_treated_alike(source: Any) -> None:
-    source.run(
-        "create table t (id int primary key, b text)",
-        "insert into t values (1, repeat('x', 20000)), (2, 'b')",
-    )
-    error = await fails(source, source.outlet(), max_record=10_000)
-    assert isinstance(error, FatalError)
-    async with source.capturing(on_oversized="omit", max_record=10_000) as out:
-        await source.copied(out, "public.t")
-    first, second = out.records(source.collection("public.t"))
-    assert (first.doc, first.meta["oversized"]) == ({"id": 1}, ["b"])
-    assert "oversized" not in second.meta
-
-
 async def test_21_a_crashed_server_loses_and_doubles_nothing(source: Any, tmp_path_factory: Any) -> None:
     with PostgresServer() as server:
         server.run("create table marks (id text primary key)", "create table t (id int primary key)")
@@ -382,7 +313,7 @@ async def test_21_a_crashed_server_loses_and_doubles_nothing(source: Any, tmp_pa
             errors: list[BaseException] = []
 
             async def run(errors: list[BaseException] = errors) -> None:
-                errors.append(await fails(own, out))
+                errors.append(await own.fails(out))
 
             async with anyio.create_task_group() as group:
                 group.start_soon(run)
