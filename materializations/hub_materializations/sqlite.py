@@ -233,6 +233,7 @@ DIALECT = Dialect(
         "boolean": Converter(_boolean),
     },
     begin="BEGIN IMMEDIATE",
+    prepares=False,
     names=NameRule(folds_case=True),
     drop_not_null=None,
     copies_types=False,
@@ -312,7 +313,7 @@ class _Driver:
         """Nothing to do: whoever holds the file's lock ends its transaction or its process."""
 
     def encode(self, layout: Layout, load: Load) -> None:
-        load.encoded = list(load.rows)
+        """Nothing: rows go in as they are."""
 
     def insert(self, layout: Layout, load: Load) -> None:
         self._many(statements.insert_row(DIALECT, layout.table, layout.names), load)
@@ -334,9 +335,10 @@ class _Driver:
         raise AssertionError("SQLite has savepoints")
 
     def _many(self, statement: str, load: Load) -> None:
-        """One statement a row: 536 000 rows/s, where json_each over one array of them makes 280 000."""
+        """One statement a row: 536 000 rows/s, where json_each over one array of them makes 280 000. Beside it, a
+        thread that prepares the next rows costs 8 % more processor time and saves none of the other."""
         with _mapped(self._path):
-            self._connection.executemany(statement, load.rows if load.encoded is None else load.encoded)
+            self._connection.executemany(statement, load.rows)
 
     def committed(self) -> None:
         """Nothing more to do."""

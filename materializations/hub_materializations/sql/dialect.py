@@ -71,6 +71,9 @@ class Dialect:
     """Without, a refused statement takes the whole transaction with it."""
     drop_not_null: str | None = "ALTER TABLE {table} ALTER COLUMN {column} DROP NOT NULL"
     begin: str = "BEGIN"
+    prepares: bool = True
+    """Whether rows are made ahead. Not where writing them keeps the interpreter busy as well: the two threads would
+    only take it from each other, row by row."""
     copies_types: bool = True
     """Whether a table that is made of a query has the very types of its columns."""
     same: Callable[[str, str, ColumnType], str] = lambda one, other, _type: (

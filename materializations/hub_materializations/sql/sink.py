@@ -66,7 +66,7 @@ class SqlSink:
     async def prepare(self, binding: Binding, batch: Batch) -> None:
         """See `hub.materialization.Preparing`."""
         table = self._tables.get(_id(binding))
-        if table is not None and not batch.has_marks:
+        if table is not None and self._dialect.prepares and not batch.has_marks:
             self._ready[id(batch)] = await anyio.to_thread.run_sync(self._prepared, table, batch)
 
     async def write(self, binding: Binding, batch: Batch) -> None:
