@@ -82,7 +82,7 @@ class Feed:
         self.oversized = 0
         """Records that were sent without some of their fields."""
         self.largest = 0
-        """Bytes of the largest message beyond the limit."""
+        """Bytes of the largest row beyond the limit, or of a copy that is over. libpq has buffers of that size."""
         self._replayed: Iterator[bytes] | None = None
         self._replay_end = 0
         self._displaced: dict[int, Gathered] = {}
@@ -91,6 +91,7 @@ class Feed:
         self._may_omit = may_omit
         self._messages = messages
         self._pending = Pending(ledger)
+        self._touch = self._pending.touch
         self._origin: str | None = None
         self._doomed: list[HandOver] = []
         self._quick: dict[int, Callable[[bytes], bool | None]] = {
@@ -216,7 +217,9 @@ class Feed:
         return True
 
     def _begin_replay(self, begin: Begin, spooled: Spooled | None, end_lsn: int) -> None:
-        self._start(begin)
+        self.begin = begin
+        if begin.commit_lsn < self._known_lsn:
+            self._turn_to(self._passed)
         self._replayed = spooled.messages() if spooled is not None else iter(())
         self._replay_end = end_lsn
 
@@ -269,15 +272,8 @@ class Feed:
             self.bytes = 0
         return taken
 
-    def _touch(self, table: Gathered) -> None:
-        assert self.begin is not None
-        self._pending.touch(table, self.begin)
-
     def _begin(self, b: bytes) -> None:
-        self._start(pgoutput.begin(b))
-
-    def _start(self, begin: Begin) -> None:
-        self.begin = begin
+        begin = self.begin = pgoutput.begin(b)
         if begin.commit_lsn < self._known_lsn:
             # Its relations count, as the server states them once.
             self._turn_to(self._passed)
@@ -291,13 +287,13 @@ class Feed:
         """What was gathered since the beginning is whole, up to `lsn`."""
         assert self.begin is not None
         self._pending.end(self.begin, self._origin)
-        for handover in self._doomed:
-            handover.restart()
-        self._doomed = []
+        while self._doomed:
+            self._doomed.pop().restart()
         self.transactions += 1
         self.begin = None
         self._origin = None
-        self.lsn = max(self.lsn, lsn)
+        if lsn > self.lsn:
+            self.lsn = lsn
         if self._current is self._passed:
             self._turn_to(self._handlers)
 
@@ -314,7 +310,7 @@ class Feed:
         table.ops.append(CREATE)
         table.lsns.append(b[1:9])
         if not table.is_touched:
-            self._touch(table)
+            self._touch(table, self.begin)
         return None
 
     def _update(self, b: bytes) -> bool | None:
@@ -330,7 +326,7 @@ class Feed:
         table.ops.append(UPDATE)
         table.lsns.append(b[1:9])
         if not table.is_touched:
-            self._touch(table)
+            self._touch(table, self.begin)
         return None
 
     def _delete(self, b: bytes) -> bool | None:
@@ -380,7 +376,7 @@ class Feed:
         for change in changes:
             table.add(change.op, change.line, b[1:9], change.metadata)
         if changes and not table.is_touched:
-            self._touch(table)
+            self._touch(table, self.begin)
         return None
 
     def _relation(self, b: bytes) -> bool:
@@ -422,7 +418,7 @@ class Feed:
                 self._doomed.append(table.handover)
             table.add(TRUNCATE, b"{}\n", b[1:9], metadata)
             if not table.is_touched:
-                self._touch(table)
+                self._touch(table, self.begin)
 
     def _on_origin(self, b: bytes) -> None:
         self._origin = pgoutput.origin(b)
@@ -443,7 +439,7 @@ class Feed:
                 )
             table.add(CREATE, message_line(found), b[1:9], {cdc.PREFIX: found.prefix})
             if not table.is_touched:
-                self._touch(table)
+                self._touch(table, self.begin)
             if alone:
                 # The record itself lies before this LSN, the next one behind it.
                 self.end_transaction(found.lsn + 1)

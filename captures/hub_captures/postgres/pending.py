@@ -38,15 +38,17 @@ class Pending:
         """There is something of whole transactions to take."""
         return any(table.committed for table in self._filled)
 
-    def touch(self, table: Gathered, begin: Begin) -> None:
+    def touch(self, table: Gathered, begin: Begin | None) -> None:
         """The transaction has left its first record in this table since its records were last taken."""
         table.is_touched = True
         self._touched.append(table)
         self._filled[table] = None
         ledger = self._ledger
-        if ledger is not None and not ledger.is_open and begin.xid != NO_XID:
-            ledger.begin(begin)
-            self.touch(ledger.gathered, begin)
+        if ledger is not None and not ledger.is_open:
+            assert begin is not None
+            if begin.xid != NO_XID:
+                ledger.begin(begin)
+                self.touch(ledger.gathered, begin)
 
     def end(self, begin: Begin, origin: str | None) -> None:
         """The transaction is whole."""
