@@ -94,6 +94,7 @@ class Copier:
         self._hold_from = 0.0
         self._rows: dict[int, int] = {}
         self._early_s = EARLY_S
+        self._largest = 0
         self._singly = 0
         """So many turns read one table each, since one of several stood in the way of the others."""
 
@@ -263,6 +264,9 @@ class Copier:
             handover.read(Chunk(piece.upper, moment.visibility, moment.fence), piece.rows_before + piece.rows)
             self._tables.began(oid)
         self._feed.undecided.clear()
+        if not self._tables.unread_count:
+            # Not before all is read, or there would be a new connection for each large row.
+            self._feed.largest = max(self._feed.largest, self._largest)
         await self._out.send(batches, position(), self._tables.due_note())
         self._out.gauge("snapshot_tables_left", self._tables.unread_count)
         for _, tracked, piece in read:
@@ -310,6 +314,7 @@ class Copier:
             )
             begins = False
             rows_before += piece.rows
+            self._note_largest(piece)
             self._out.progress(piece.layout.schema.collection, rows_before, piece.table.rows_estimate)
 
         if has_order and self._ranges is not None and (handover.cursor is not None or self.holds):
@@ -320,8 +325,12 @@ class Copier:
             self._adapt(oid, piece, wanted.rows_max, time.monotonic() - began)
         else:
             piece = await read_whole(self._connection, wanted, layout, moment, deliver)
+        self._note_largest(piece)
         piece = piece._replace(rows_before=rows_before)
         return piece, batches_of(piece, begins=begins, ends=state.replace and piece.upper is None)
+
+    def _note_largest(self, piece: Piece) -> None:
+        self._largest = max([self._largest, *[read.largest for read in piece.reads]])
 
     def _adapt(self, oid: int, piece: Piece, wanted: int, took_s: float) -> None:
         """How many rows to read next time, in one process: as many as take the time of a chunk, and not more than

@@ -44,11 +44,13 @@ class Moment(NamedTuple):
 
 
 class Read(NamedTuple):
-    """Rows as JSON lines. `oversized` names the fields that some of them, by index, go without."""
+    """Rows as JSON lines. `oversized` names the fields that some of them, by index, go without. `largest` is the size in
+    which the largest of those has come that came alone; libpq keeps a buffer of that size."""
 
     ndjson: bytes
     rows: int
     oversized: dict[int, list[str]]
+    largest: int
 
 
 class Rows:
@@ -59,6 +61,7 @@ class Rows:
         self.bytes = 0
         self.oversized: dict[int, list[str]] = {}
         self.last: bytes | None = None
+        self._largest = 0
         self._layout = layout
         self._record_bytes_max = record_bytes_max
         self._may_omit = may_omit
@@ -85,6 +88,7 @@ class Rows:
     def add_large(self, row: Buffer) -> None:
         """Take a row that is not to be copied needlessly. Beyond the limit it goes without its largest fields, where
         that is allowed."""
+        self._largest = max(self._largest, len(row))
         if len(row) <= self._record_bytes_max:
             self.add([bytes(row)])
             return
@@ -100,7 +104,7 @@ class Rows:
 
     def take(self) -> Read:
         """What was gathered."""
-        return Read(b"".join(self.lines), len(self.lines), self.oversized)
+        return Read(b"".join(self.lines), len(self.lines), self.oversized, self._largest)
 
     def key(self) -> Key:
         """The key of the last row."""

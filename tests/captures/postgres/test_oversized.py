@@ -90,3 +90,23 @@ async def test_an_oversized_row_of_the_snapshot_is_treated_alike(source: Any) ->
     first, second = out.records(source.collection("public.t"))
     assert (first.doc, first.meta["oversized"]) == ({"id": 1}, ["b"])
     assert "oversized" not in second.meta
+
+
+async def test_70_after_the_copy_of_a_huge_row_there_is_a_new_connection_once(
+    source: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "GIVE_BACK_BYTES", 150_000)
+    source.run(
+        "create table t (id int primary key, b text)",
+        "insert into t select g, repeat('x', 200000) from generate_series(1, 3) g",
+        "insert into t values (4, 'd')",
+    )
+    out = source.outlet()
+    error = await source.fails(out)
+    assert isinstance(error, TransientError)
+    assert "a new connection" in str(error)
+    async with source.capturing(out):
+        source.run("insert into t values (5, 'e')")
+        await source.caught_up(out)
+    replica = source.replica(out, "public.t")
+    assert (replica.faults, sorted(replica.rows)) == ([], [(1,), (2,), (3,), (4,), (5,)])
