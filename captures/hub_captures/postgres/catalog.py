@@ -10,7 +10,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -128,7 +128,7 @@ select c.oid::bigint, n.nspname, c.relname, c.relkind::text,
                         when co.collprovider = 'd' then d.collation
                         when co.collprovider in ('c', 'b') and {locale} in ('C', 'POSIX', 'C.UTF-8') then 'C'
                         else co.collname end,
-                   a.attgenerated::text, a.atthasmissing) order by a.attnum)
+                   a.attgenerated::text, a.atthasmissing) order by a.attnum)::text
           from pg_attribute a left join pg_collation co on co.oid = a.attcollation
          where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped),
        (select json_agg(json_build_array(i.indisprimary, i.indisreplident, (
@@ -139,7 +139,7 @@ select c.oid::bigint, n.nspname, c.relname, c.relkind::text,
                    select bool_and(a.attnotnull)
                      from unnest(i.indkey::int2[]) with ordinality k(attnum, place)
                      join pg_attribute a on a.attrelid = c.oid and a.attnum = k.attnum
-                    where k.place <= i.indnkeyatts)) order by i.indexrelid)
+                    where k.place <= i.indnkeyatts)) order by i.indexrelid)::text
           from pg_index i
          where i.indrelid = c.oid and i.indisunique and i.indisvalid and i.indpred is null
            and i.indexprs is null and (i.indimmediate or i.indisprimary))
@@ -244,10 +244,17 @@ async def tables(
     found = await rows(connection, "reading the catalog", query, parameters)
     # A query of its own: joined in one, the server expects few members and compares each table with each.
     members = await _members(connection, publication, oids)
-    return [_table(row, members.get(row[0]), version) for row in found]
+    # Ten thousand tables are often as many copies of a few, which need not hold the same names each.
+    shared: dict[tuple[Any, ...], tuple[Any, ...]] = {}
+    return [_table(row, members.get(row[0]), version, shared) for row in found]
 
 
-def _table(row: tuple, member: _Membership | None, version: int) -> Table:  # type: ignore[type-arg]
+def _table(
+    row: tuple[Any, ...],
+    member: _Membership | None,
+    version: int,
+    shared: dict[tuple[Any, ...], tuple[Any, ...]],
+) -> Table:
     (
         oid,
         schema,
@@ -266,12 +273,14 @@ def _table(row: tuple, member: _Membership | None, version: int) -> Table:  # ty
     lacks_identity = False
     if parts:
         estimate, filenode, attached, lacks_identity = parts[0], parts[1] or 0, parts[2] or [], parts[3]
-    sent = [
+    sent = tuple(
         TableColumn(column, type_oid, modifier, collation, has_missing)
-        for column, type_oid, modifier, collation, generated, has_missing in columns or ()
+        for column, type_oid, modifier, collation, generated, has_missing in _listed(columns)
         if _is_sent(column, generated, member, version)
-    ]
-    key = _key(identity, indexes or [])
+    )
+    sent = shared.setdefault(sent, sent)
+    key = _key(identity, _listed(indexes))
+    key = shared.setdefault(key, key)
     identity_key = key if identity in "di" else ()
     if not set(key) <= {column.name for column in sent}:
         key = ()
@@ -284,7 +293,7 @@ def _table(row: tuple, member: _Membership | None, version: int) -> Table:  # ty
         identity,
         persistence,
         estimate or 0,
-        tuple(sent),
+        sent,
         key,
         member is not None,
         member.row_filter if member is not None else None,
@@ -295,6 +304,13 @@ def _table(row: tuple, member: _Membership | None, version: int) -> Table:  # ty
         (identity == "f" or bool(identity_key)) and not lacks_identity,
         tuple(attached),
     )
+
+
+def _listed(text: str | None) -> list[Any]:
+    """An aggregate of the query, which is kept as text until its table's turn: all of them as objects would take
+    ten times the room."""
+    found: list[Any] = msgspec.json.decode(text) if text is not None else []
+    return found
 
 
 def _is_sent(column: str, generated: str, member: _Membership | None, version: int) -> bool:

@@ -1,12 +1,15 @@
 """How the rows of a table are laid out, and the collection they make: decoder, schema and key.
 
-`layout` is pure. `Layouts` makes those of a run, each once, and states what a row means before the first comes.
+`layout` is pure. `Layouts` makes those of a run, and states what a row means before the first comes. There may be ten
+thousand tables, but seldom as many different ones: whatever follows from the columns alone is made once for all
+tables that have the same.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 from hub.capture import Outlet, collection_name
 from hub.record import TaskName
@@ -17,8 +20,21 @@ from hub_captures.postgres.decoder import Decoder, RowColumn
 from hub_captures.postgres.position import PostgresPosition
 from hub_captures.postgres.types import PgType, codec
 
+SHAPES_MAX = 512
+"""So many different sets of columns are remembered. One more is only made again when a table is met anew."""
+
 ColumnOf = tuple[str, int, int]
 """Name, type OID, type modifier."""
+
+
+class Shape(NamedTuple):
+    """What tables of the same columns and the same key have in common. `key` is in the pointers of a schema,
+    `document` the JSON Schema of a row, `key_indexes` are the places of the key's columns in a row."""
+
+    decoder: Decoder
+    key: tuple[str, ...]
+    document: dict[str, Any]
+    key_indexes: tuple[int, ...]
 
 
 class Layout(NamedTuple):
@@ -36,7 +52,9 @@ class Layouts:
         self.types = types
         self._out = out
         self._query = query
-        self._made: dict[tuple[object, ...], Layout] = {}
+        self._shape: Callable[[tuple[ColumnOf, ...], tuple[str, ...]], Shape] = lru_cache(SHAPES_MAX)(
+            lambda columns, key: shape(columns, key, types)
+        )
         self._described: dict[str, CollectionSchema] = {}
 
     async def of_tables(self, tables: Sequence[Table]) -> list[Layout]:
@@ -51,13 +69,8 @@ class Layouts:
 
     async def one(self, schema: str, table: str, columns: Sequence[ColumnOf], key: Sequence[str]) -> Layout:
         """The layout of rows with these columns."""
-        wanted = (schema, table, tuple(columns), tuple(key))
-        made = self._made.get(wanted)
-        if made is None:
-            await load_types(self._query, [oid for _, oid, _ in columns], self.types)
-            made = layout(self._out.task, schema, table, columns, key, self.types)
-            self._made[wanted] = made
-        return made
+        await load_types(self._query, [oid for _, oid, _ in columns], self.types)
+        return _layout(self._out.task, schema, table, self._shape(tuple(columns), tuple(key)))
 
     def is_described(self, schema: CollectionSchema) -> bool:
         """Whether the last that was stated of the collection is this."""
@@ -80,9 +93,19 @@ def layout(
 ) -> Layout:
     """The layout of rows with these columns. Only key columns are stated as never null: the others may
     lose that without a word in the stream, and are absent when unchanged."""
+    return _layout(task, schema, table, shape(columns, key, types))
+
+
+def _layout(task: TaskName, schema: str, table: str, made: Shape) -> Layout:
+    described = CollectionSchema(collection_name(task, schema, table), made.key, made.document)
+    return Layout(made.decoder, described, made.key_indexes)
+
+
+def shape(columns: Sequence[ColumnOf], key: Sequence[str], types: Mapping[int, PgType]) -> Shape:
+    """What follows from the columns and the key."""
     made = [RowColumn(name, codec(oid, modifier, types)) for name, oid, modifier in columns]
     names = [column.name for column in made]
     key = tuple(key) if set(key) <= set(names) else ()
     fields = {column.name: column.codec.column.null(column.name not in key) for column in made}
-    described = describe(collection_name(task, schema, table), fields, key)
-    return Layout(Decoder(made), described, tuple(names.index(name) for name in key))
+    described = describe("", fields, key)
+    return Shape(Decoder(made), described.key, described.schema, tuple(names.index(name) for name in key))

@@ -6,6 +6,7 @@ to 3. A message is given as it came, with the 25 bytes of its XLogData header be
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 import msgspec
@@ -14,6 +15,9 @@ from hub.errors import FatalError
 
 HEADER: Final = 25
 """Bytes of the XLogData header: `w`, WAL start, WAL end, the server's clock."""
+
+COLUMNS_MAX: Final = 512
+"""So many different sets of columns are remembered."""
 
 _EPOCH_2000_MS: Final = 946_684_800_000
 """PostgreSQL counts microseconds from 2000-01-01."""
@@ -126,17 +130,22 @@ def relation(b: bytes, at: int = HEADER) -> Relation:
     schema, at = _string(b, at + 5)
     table, at = _string(b, at)
     identity = chr(b[at])
-    count = int.from_bytes(b[at + 1 : at + 3])
-    at += 3
+    return Relation(oid, schema or "pg_catalog", table, identity, _columns(b[at + 1 :]))
+
+
+@lru_cache(COLUMNS_MAX)
+def _columns(b: bytes) -> tuple[RelationColumn, ...]:
+    """The columns of a relation. Tables that have the same share them."""
+    at = 2
     columns = []
-    for _ in range(count):
+    for _ in range(int.from_bytes(b[:2])):
         in_identity = b[at] & 1 == 1
         name, at = _string(b, at + 1)
         type_oid = int.from_bytes(b[at : at + 4])
         modifier = int.from_bytes(b[at + 4 : at + 8], signed=True)
         at += 8
         columns.append(RelationColumn(name, type_oid, modifier, in_identity))
-    return Relation(oid, schema or "pg_catalog", table, identity, tuple(columns))
+    return tuple(columns)
 
 
 def relation_message(found: Relation) -> bytes:

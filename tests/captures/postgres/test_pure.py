@@ -335,6 +335,14 @@ def test_a_relation_is_read_as_it_was_written(relation: pgoutput.Relation) -> No
     assert pgoutput.relation(pgoutput.relation_message(relation)) == relation
 
 
+def test_tables_with_the_same_columns_keep_them_once() -> None:
+    columns = (pgoutput.RelationColumn("id", 20, -1, True), pgoutput.RelationColumn("größe", 25, -1, False))
+    made = [pgoutput.Relation(oid, "public", f"t{oid}", "d", columns) for oid in (1, 2)]
+    one, other = (pgoutput.relation(pgoutput.relation_message(relation)) for relation in made)
+    assert (one, other) == tuple(made)
+    assert one.columns is other.columns
+
+
 def test_a_position_asks_for_what_is_prepared_once_more_and_an_older_one_for_nothing() -> None:
     before = PostgresPosition("1", 1, 1, "slot", 100)
     assert b"prepared" not in before.encode()
