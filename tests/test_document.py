@@ -134,6 +134,11 @@ def test_a_printed_float_reads_back_as_itself(value: float) -> None:
     assert float(encode(real(value))) == value
 
 
+@pytest.mark.parametrize("count", [0, 1, 127, 128, 129, 300])
+def test_a_batch_of_any_size_is_printed_in_order(count: int) -> None:
+    assert encode_lines([{"n": n} for n in range(count)]) == b"".join(b'{"n":%d}\n' % n for n in range(count))
+
+
 def test_what_has_no_json_form_is_base64_in_documents_and_raw_in_metadata() -> None:
     assert encode_lines([{"b": b"\x00\xff"}]) == b'{"b":"AP8="}\n'
     assert encode({"before": b'{"a":1.10}'}) == b'{"before":{"a":1.10}}'

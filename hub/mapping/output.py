@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import orjson
 
-from hub.document import DocumentError, decode, document_part, encode_lines
+from hub.document import DocumentError, decode, document_part, encode_lines, plain_lines
 from hub.errors import RecordError
 from hub.mapping.values import DELETE, NOTHING, EvaluationError, Number, Value
 from hub.record import OPERATIONS, Batch
@@ -109,9 +109,8 @@ def printed(docs: Sequence[Any], lines: Mapping[int, bytes]) -> tuple[bytes, boo
             met.append(value)
         return document_part(value)
 
-    dumps, option = orjson.dumps, orjson.OPT_APPEND_NEWLINE
     try:
-        found = b"".join([dumps(doc, part, option) for doc in docs])
+        found = plain_lines(docs, part)
     except TypeError:
         return encode_lines(docs), False
     return found, not met
