@@ -159,7 +159,9 @@ class Batch:
     def columns_json(self) -> bytes:
         """`columns` as one JSON object of arrays; empty when there are none."""
         if self._columns_json is None:
-            self._columns_json = encode(self._columns) if self._columns else b""
+            made = encode(self._columns) if self._columns else b""
+            # The encoder leaves a short text in a block of 4 KB, and a batch of one record is kept for readers too.
+            self._columns_json = bytes(memoryview(made)) if len(made) < 4096 else made
         return self._columns_json
 
     @property
