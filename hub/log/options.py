@@ -43,7 +43,7 @@ class LogOptions(msgspec.Struct, frozen=True, kw_only=True):
     retention: Retention = Retention()
     collections: dict[str, Retention] = {}
     """Retention of single collections, by name, where it differs."""
-    tail_bytes: int = 64 << 20
+    tail_bytes: int = 32 << 20
     """Newest transactions kept in memory for readers."""
     queue_bytes: int = 32 << 20
     """Appends that wait for the disk; one that does not fit waits outside."""
