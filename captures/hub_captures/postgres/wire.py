@@ -13,6 +13,7 @@ import contextlib
 import struct
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import repeat
 from typing import Protocol
 
 import anyio
@@ -27,7 +28,9 @@ NAP_S = 0.002
 NAP_BELOW_BYTES = 8192
 """A wake-up that brought less than this is followed by a nap."""
 CALLBACK_BYTES_MAX = 128 * 1024
-"""One callback handles about so much, some milliseconds of work, and lets the loop go on."""
+CALLBACK_MESSAGES_MAX = 600
+"""One callback handles about so much, two or three milliseconds of work, and lets the loop go on. A timer or a task waits
+for up to three of them. The bytes bound large rows; small ones, such as deletes, cost as much as others."""
 _EPOCH_2000_S = 946_684_800
 
 Take = Callable[[bytes], bool | None]
@@ -139,12 +142,13 @@ class ChangeStream:
         consume, get = self._pgconn.consume_input, self._pgconn.get_copy_data
         find, take, take_large, most = self._route.get, self._take, self._take_large, self._bytes_max
         got, budget = 0, CALLBACK_BYTES_MAX
-        is_stopped = has_read = False
+        is_stopped = is_full = has_read = False
+        turns = repeat(None, CALLBACK_MESSAGES_MAX)
         try:
             while True:
                 before = got
                 # libpq's buffer is as large as the largest row ever was, and may be full of small ones.
-                while got < budget:
+                for _ in turns:
                     size, view = get(1)
                     if size > 0:
                         got += size
@@ -155,11 +159,16 @@ class ChangeStream:
                         if (find(b[25], take) if size > 25 else take)(b):
                             is_stopped = True
                             break
+                        if got >= budget:
+                            break
                     elif size == 0:
                         break
                     else:
                         raise self._ended()
-                if is_stopped or got >= budget or (has_read and got == before):
+                else:
+                    is_full = True
+                is_full |= got >= budget
+                if is_stopped or is_full or (has_read and got == before):
                     break
                 consume()
                 has_read = True
@@ -175,7 +184,7 @@ class ChangeStream:
             self.received_at = time.monotonic()
         if is_stopped:
             self.pause()
-        elif got >= CALLBACK_BYTES_MAX:
+        elif is_full:
             # Not by the socket as well, or this would have two turns in a row.
             self._listen(False)
             self._timer = self._loop.call_soon(self._ready)
