@@ -55,9 +55,9 @@ async def nudged(source: Any, out: Any, claim: Callable[[], bool]) -> None:
             await anyio.sleep(0.1)
 
 
-async def captured(source: Any) -> Any:
+async def captured(source: Any, **options: Any) -> Any:
     """An outlet after a first run, which has copied one row and followed another."""
-    async with source.capturing(status_interval=1) as out:
+    async with source.capturing(status_interval=1, **options) as out:
         await source.copied(out, "public.t")
         source.run("insert into t values (2, 'b')")
         await source.caught_up(out)
@@ -92,6 +92,41 @@ async def test_53_a_promoted_standby_has_the_slot_and_the_capture_goes_on(pair: 
     assert [record.doc["id"] for record in source.changes(out, "public.t")] == [2, 3, 4]
     assert source.replica(out, "public.t").faults == []
     assert out.durable.timeline == 2
+
+
+async def test_53_what_was_prepared_on_the_lost_primary_comes_at_its_commit_on_the_promoted_one(
+    pair: Any,
+) -> None:
+    source, standby = pair
+    primary = source.server
+    primary.run("alter system set synchronized_standby_slots = 'standby'", "select pg_reload_conf()")
+    out = await captured(source, two_phase=True)
+    errors: list[BaseException] = []
+    async with anyio.create_task_group() as group:
+
+        async def run() -> None:
+            try:
+                await source.capture(status_interval=1, two_phase=True).run(out.crash(), out)
+            except TransientError as error:
+                errors.append(error)
+
+        group.start_soon(run)
+        await synced(source, standby)
+        source.transaction("insert into t values (3, 'c')", "prepare transaction 'one'")
+        source.transaction("insert into t values (4, 'd')", "prepare transaction 'two'")
+        source.run("insert into t values (5, 'between')")
+        await source.caught_up(out)
+        await out.until(lambda: out.gauges["prepared_transactions"] == 2)
+        primary.kill()
+    assert len(errors) == 1
+    standby.promote()
+    source.run("commit prepared 'two'")
+    async with source.capturing(out, two_phase=True):
+        await source.caught_up(out)
+        source.run("rollback prepared 'one'", "insert into t values (6, 'after')")
+        await source.caught_up(out)
+    assert [record.doc["id"] for record in source.changes(out, "public.t")] == [2, 5, 4, 6]
+    assert source.replica(out, "public.t").faults == []
 
 
 async def test_a_standby_that_lacks_what_was_captured_is_refused(pair: Any) -> None:
