@@ -22,6 +22,7 @@ Mappings and sinks see these names with an `@` before them, whatever database a 
 | `truncate`       | on `truncate`: `{"cascade": …, "restart_identity": …}`                             |
 | `prefix`         | on a logical message: what the application called it                               |
 | `oversized`      | names of the fields that were left out because they exceed the limit on a record   |
+| `from_log`       | on a mark: which reading of the whole log it begins or ends, not one of the source |
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ ORIGIN = "origin"
 TRUNCATE = "truncate"
 PREFIX = "prefix"
 OVERSIZED = "oversized"
+FROM_LOG = "from_log"
 
 NAMES = (
     OPERATION,
@@ -61,6 +63,7 @@ NAMES = (
     TRUNCATE,
     PREFIX,
     OVERSIZED,
+    FROM_LOG,
 )
 
 

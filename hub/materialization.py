@@ -47,6 +47,12 @@ class BindingSpec(Spec, frozen=True, kw_only=True):
         return False
 
     @property
+    def is_made_anew(self) -> bool:
+        """Whether records only ever add to the target, and the sink, told by marks that the whole log is read again
+        (`hub.cdc.FROM_LOG`), fills it anew out of sight and swaps."""
+        return False
+
+    @property
     def is_emptied(self) -> bool:
         """Whether a truncation of a collection empties its target, with whatever else is in there."""
         return False
@@ -140,7 +146,8 @@ class Materialization(Spec, frozen=True, kw_only=True):
     calls `describe` before the first document that needs it."""
     sweeps: ClassVar[bool] = False
     """True for a destination that can tell after a backfill which rows were not seen in it. `write` is then given
-    its marks (`hub.record.MARKS`), each in a batch of its own; other destinations never see them."""
+    its marks (`hub.record.MARKS`), each in a batch of its own; other destinations never see them. Marks with
+    `from_log` in their metadata stand around a reading of the whole log, by a name for that reading."""
 
     @abc.abstractmethod
     async def check(self, task: TaskName) -> Sequence[Finding]:

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 @click.option(
     "--from-log",
     is_flag=True,
-    help="Read again what the log holds, not the source: all of a materialization. The hub must not be running.",
+    help="Read again what the log holds, not the source, for a materialization or some of its tables. The hub must not "
+    "be running.",
 )
 def command(config: Path, task: str, names: tuple[str, ...], where: str, from_log: bool) -> None:
     """Have the rows of a source read again, beside the changes.
@@ -77,23 +78,16 @@ def _ask_of_log(catalog: Catalog, task: str, names: tuple[str, ...], where: str)
     from hub.log.follower import Follower
     from hub.log.identity import readable
     from hub.runtime import replay
-    from hub.runtime.tree import Trees
 
     found = catalog.materializations.get(TaskName(task))
-    if found is None or names or where:
-        raise click.BadParameter("--from-log goes with the name of a materialization, and with nothing else")
+    if found is None or where:
+        raise click.BadParameter("--from-log goes with the name of a materialization, and not with --where")
     if not found.materialization.sweeps:
         raise FatalError(f"{task}: a {found.connector} cannot be swept; `hub log rewind {task} --to start`")
-    for rule in found.bindings:
-        if not rule.options.is_repeatable:
-            raise FatalError(
-                f"{task}: the binding from {', '.join(rule.sources.patterns)} adds to what is there, so that its "
-                "rows would be there twice; name another table for it, which is then filled from the log's start "
-                "in a materialization of its own"
-            )
     log = Follower(catalog.log_path, readable(catalog.log_path, None))
     log.refresh()
-    replay.check_held(log, Trees(catalog, found).wants)
+    replay.check(log, catalog, found, names)
     with Control(catalog.log_path / "control.db") as control:
-        replay.ask(control, task)
-    click.echo(f"{task} will read the log again from its start, and then remove what is not in it")
+        replay.ask(control, task, names)
+    what = ", ".join(names) or task
+    click.echo(f"{what} will be read again from the start of the log, and then lose what is not in it")

@@ -213,7 +213,10 @@ class Flow:
         outcome = Outcome()
         for mark in self._replay.sweeps():
             self._trees.run(mark, outcome)
+        self._replay.meant(outcome)
         upto = Cursor({self._log.journal: at})
+        if self._replay.is_partial:
+            self._trees.describe_again()
         self._replay = None
         writing.demand.meet()
         await send.send(Chunk(outcome, outcome.writes(), upto, 0, 0, 0, time.time(), ends_replay=True))
@@ -241,6 +244,8 @@ class Flow:
             else:
                 self._trees.run(item, outcome)
                 await anyio.lowlevel.checkpoint()
+        if self._replay is not None:
+            self._replay.meant(outcome)
         last = committed[-1]
         upto = Cursor({self._log.journal: last.place}) if last.complete else None
         rows = sum(work.count for _, work in outcome.work if isinstance(work, Batch))

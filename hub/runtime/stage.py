@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from hub import cdc
 from hub.catalog import DerivationTask, Step
 from hub.errors import FatalError, RecordError
 from hub.materialization import Binding, BindingSpec, ErrorPolicy
@@ -49,6 +50,8 @@ class Outcome:
     skipped: int = 0
     unswept: dict[str, str] = field(default_factory=dict)
     """What cannot be swept after a backfill, with the reason."""
+    unmarked: dict[str, str] = field(default_factory=dict)
+    """Collections that go into targets which only grow, and which nobody can name ahead."""
 
     def writes(self) -> list[tuple[Binding, CollectionSchema | Batch]]:
         """The work with the batches of one binding put together, as far as no schema or mark of it stands between:
@@ -104,6 +107,13 @@ class Node:
                 for child in self.children:
                     child.run(made, outcome)
 
+    def forget(self) -> None:
+        """Describe every target again."""
+        for leaf in self.leaves:
+            leaf.forget()
+        for child in self.children:
+            child.forget()
+
     def _derived(self, batch: Batch, outcome: Outcome) -> Sequence[Batch]:
         batches = [batch]
         for step, transform in self.chain:
@@ -156,8 +166,9 @@ class Leaf:
         """Take a batch. One that is a piece of many is kept as bytes: it will be joined with others as bytes, and
         its values would only wait in memory until then."""
         if batch.has_marks:
+            anew = self._is_anew(batch)
             for part in batch.parted(MARKS):
-                if not part.has_marks or (self._sweeps and not self._shared):
+                if not part.has_marks or (self._sweeps and (anew or not self._shared)):
                     self._run(part, outcome, alone=alone)
                 elif self._sweeps:
                     place = f"{batch.collection} into {self._options.target}"
@@ -179,6 +190,10 @@ class Leaf:
                 self._described[target] = self._schema
             outcome.work.append((binding, routed if alone else routed.as_bytes()))
 
+    def _is_anew(self, batch: Batch) -> bool:
+        """Whether these are marks of a reading of the whole log, which a target that only grows must hear of."""
+        return self._options.is_made_anew and cdc.FROM_LOG in batch.shared
+
     def _without_truncates(self, batch: Batch, outcome: Outcome) -> Batch:
         """Nobody knows whose a row is, so what is truncated stays, and somebody is told."""
         assert batch.ops is not None
@@ -192,7 +207,7 @@ class Leaf:
         return settled(batch.with_errors(truncates), self._options.on_error, "truncate", outcome)
 
     def forget(self) -> None:
-        """Describe every target again: the sink was opened anew."""
+        """Describe every target again."""
         self._described.clear()
 
     def _learn(self, batch: Batch) -> None:
@@ -214,6 +229,8 @@ class Leaf:
         if isinstance(found, str):
             return [(found, batch)]
         failed = {index: value for index, value in enumerate(found) if isinstance(value, RecordError)}
+        if failed and batch.has_marks and self._is_anew(batch):
+            outcome.unmarked[batch.collection] = str(self._options.target)
         if failed and batch.has_marks:
             place = f"{batch.collection} into {self._options.target}"
             outcome.unswept[place] = f"its documents say where they go: {failed[0].reason}"

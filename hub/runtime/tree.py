@@ -53,6 +53,12 @@ class Trees:
         """The sink was opened anew: nothing is described, and the log will state all schemas again."""
         self._roots.clear()
 
+    def describe_again(self) -> None:
+        """What was described was not written: state every target's schema before its next record."""
+        for root in self._roots.values():
+            if root is not None:
+                root.forget()
+
     def _root(self, collection: str) -> Node | None:
         if collection not in self._roots:
             if len(self._roots) >= COLLECTIONS_MAX:

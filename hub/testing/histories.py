@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hub import cdc
@@ -129,6 +129,8 @@ class Change:
     document: Mapping[str, Any]
     ts_ms: int
     unchanged: tuple[str, ...] = ()
+    from_log: str | None = None
+    """On a mark: the reading of the whole log that it begins or ends."""
 
 
 @dataclass(slots=True)
@@ -149,11 +151,14 @@ def batch_of(changes: Sequence[Change]) -> Batch:
     columns: dict[str, Sequence[Any]] = {cdc.TS_MS: [change.ts_ms for change in changes]}
     if any(change.unchanged for change in changes):
         columns[cdc.UNCHANGED] = [list(change.unchanged) or None for change in changes]
+    shared: dict[str, Any] = {cdc.TABLE: "things", cdc.SCHEMA: "public"}
+    if changes[0].from_log is not None:
+        shared[cdc.FROM_LOG] = changes[0].from_log
     return Batch.of_docs(
         COLLECTION,
         [dict(change.document) for change in changes],
         ops=bytes(change.op for change in changes),
-        shared={cdc.TABLE: "things", cdc.SCHEMA: "public"},
+        shared=shared,
         columns=columns,
     )
 
@@ -171,6 +176,15 @@ def history(
     the destination tells rows apart by the key, so that text in it may become JSON."""
     maker = _Maker(random.Random(seed), extremes, backfills, keyed, small=schema_changes > 0)
     return maker.make(transactions, schema_changes)
+
+
+def read_again(told: History) -> History:
+    """A history after which the destination is given all of it once more from the log, which must change nothing."""
+    first = next(i for part in told.transactions for i in part if isinstance(i, CollectionSchema))
+    begins: list[Change | CollectionSchema] = [first, Change(BACKFILL, {}, START_MS, from_log="again")]
+    ends: list[Change | CollectionSchema] = [Change(SWEEP, {}, START_MS, from_log="again")]
+    again = [begins, *told.transactions, ends]
+    return replace(told, transactions=[*told.transactions, *again])
 
 
 class _Maker:

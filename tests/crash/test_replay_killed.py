@@ -120,13 +120,94 @@ def test_a_table_is_made_anew_from_the_log_through_a_new_mapping(place: dict[str
     assert "backfilled_from_the_log" not in again.stdout
 
 
+GROWING = """
+      - {from: some, table: journal, mode: append}
+      - {from: some, table: versions, mode: history}"""
+
+
+def grown(lake: Path) -> list[list[tuple[Any, ...]]]:
+    """What stands in the tables that only grow."""
+    return [
+        rows(lake, "SELECT count(*), sum(n), count(DISTINCT n) FROM journal"),
+        rows(lake, "SELECT count(*), sum(n), sum(_is_current), count(_valid_to) FROM versions"),
+    ]
+
+
+@pytest.mark.timeout(300)
+def test_tables_that_only_grow_are_made_anew_at_once_and_each_row_once(place: dict[str, Any]) -> None:
+    seed = random.randrange(1 << 30)
+    print(f"seed {seed}")
+    rng = random.Random(seed)
+    lake = place["lake"]
+    done = hub("run", configure(place, more=GROWING), "--no-live")
+    assert done is not None
+    assert done.returncode == 0, done.stdout
+    everything = sum(range(ROWS))
+    of_all = [[(ROWS, everything, ROWS)], [(ROWS, everything, ROWS // 2, ROWS // 2)]]
+    assert grown(lake) == of_all
+    with contextlib.closing(sqlite3.connect(lake)) as connection, connection:
+        connection.execute("CREATE VIEW theirs AS SELECT count(*) AS c FROM journal")
+
+    # One of them, and none of the others.
+    config = configure(place, more=GROWING, mapping='root = this.assign({"n": this.n * 2})')
+    asked = hub("backfill", config, "lake", "journal", "--from-log")
+    assert asked is not None
+    assert asked.returncode == 0, asked.stdout
+    doubled = [(ROWS, 2 * everything, ROWS)]
+    kills = 0
+    while (done := hub("run", config, "--no-live", kill_after_s=rng.uniform(0.4, 0.8) * (1 + kills))) is None:
+        kills += 1
+        assert rows(lake, "SELECT count(*), sum(n), count(DISTINCT n) FROM journal") in (of_all[0], doubled)
+        assert grown(lake)[1] == of_all[1]
+    assert done.returncode == 0, done.stdout
+    assert grown(lake) == [doubled, of_all[1]]
+    assert rows(lake, "SELECT c FROM theirs") == [(ROWS,)]
+    assert rows(lake, "SELECT sum(n) FROM some") == rows(lake, "SELECT sum(n) FROM soft")
+
+    # All of them, while the source goes on.
+    more = [json.dumps({"id": -i, "n": 0}) for i in range(1, 11)]
+    with place["source"].open("a") as source:
+        source.write("\n".join(more) + "\n")
+    config = configure(place, more=GROWING, mapping="root = if this.n % 2 == 1 { deleted() }")
+    asked = hub("backfill", config, "lake", "--from-log")
+    assert asked is not None
+    assert asked.returncode == 0, asked.stdout
+    kills = 0
+    while (done := hub("run", config, "--no-live", kill_after_s=rng.uniform(0.4, 0.8) * (1 + kills))) is None:
+        kills += 1
+    assert done.returncode == 0, done.stdout
+    even = sum(range(0, ROWS, 2))
+    assert rows(lake, "SELECT count(*), sum(n) FROM journal WHERE _operation <> 'delete'") == [
+        (ROWS // 2 + 10, even)
+    ]
+    assert rows(lake, "SELECT sum(n), sum(_is_current) FROM versions") == [(even, ROWS // 4 + 10)]
+    left = rows(lake, "SELECT name FROM sqlite_master WHERE name LIKE 'hub_new%' OR name LIKE 'hub_seen%'")
+    assert left == []
+    assert rows(lake, "SELECT count(*) FROM hub_backfills") == [(0,)]
+
+
 def test_what_cannot_be_read_again_from_the_log_is_said(place: dict[str, Any]) -> None:
     hub("run", configure(place), "--no-live")
-    config = configure(place, more="\n      - {from: shop, table: journal, mode: append}")
-    refused = hub("backfill", config, "lake", "--from-log")
-    assert refused is not None
-    assert refused.returncode != 0
-    assert "would be there twice" in refused.stdout
-    refused = hub("backfill", config, "shop", "--from-log")
-    assert refused is not None
-    assert "name of a materialization" in refused.stdout
+
+    def refused(more: str, *arguments: str) -> str:
+        config = configure(place, more=more)
+        found = hub("backfill", config, *arguments, "--from-log")
+        assert found is not None
+        assert found.returncode != 0, found.stdout
+        return found.stdout
+
+    assert "name of a materialization" in refused("", "shop")
+    assert "is called sone" in refused("", "lake", "sone")
+    routed = "\n      - {from: shop, table: 't${! this.id.not_null() }', mode: append}"
+    assert "documents say where they go" in refused(routed, "lake")
+    asked = hub("backfill", configure(place, more=routed), "lake", "some", "--from-log")
+    assert asked is not None
+    assert asked.returncode == 0, asked.stdout
+    config = configure(place, more=GROWING.replace("some", "shop"))
+    config.write_text(config.read_text().replace("key: [/id]", "key: [/id], retention: {compact: true}"))
+    refusal = hub("backfill", config, "lake", "--from-log")
+    assert refusal is not None
+    assert "keeps every change: what is there would be lost" in refusal.stdout
+    asked = hub("backfill", config, "lake", "some", "soft", "--from-log")
+    assert asked is not None
+    assert asked.returncode == 0, asked.stdout

@@ -1,4 +1,5 @@
-"""A backfill that is killed: the table is swept as a whole or not at all, and what was seen is not forgotten."""
+"""A backfill that is killed: the table is swept as a whole or not at all, and what was seen is not forgotten. From the
+log, a table that only grows is filled anew as a whole or not at all."""
 
 from __future__ import annotations
 
@@ -29,6 +30,11 @@ ROWS = 20 * READS
 END = READS + 3
 """The transaction with the last mark."""
 MODES = {"hard": {}, "soft": {"deletes": "soft"}, "versions": {"mode": "history"}}
+ANEW = {"added": {"mode": "append"}, "versions_anew": {"mode": "history"}}
+"""Read again from the log."""
+
+LIVE = {"hard": "1 = 1", "soft": "_deleted_at IS NULL", "versions": "_is_current"}
+LIVE |= {"added": "1 = 1", "versions_anew": "_is_current"}
 
 WRITER = """
 import sys, anyio, msgspec
@@ -39,7 +45,7 @@ from hub.record import Batch, Cursor, Place, TaskName
 from hub.schema import describe
 from hub.schema.types import INT64, STRING
 
-READS, ROWS, MODES = msgspec.json.decode(sys.argv[3])
+READS, ROWS, MODES, MARKED = msgspec.json.decode(sys.argv[3])
 
 def transaction(seq):
     if seq == 1:
@@ -70,7 +76,8 @@ async def main():
             print("writing", seq, flush=True)
             for docs, ops in transaction(seq):
                 for binding in bindings:
-                    await sink.write(binding, Batch.of_docs(binding.collection, docs, ops=ops))
+                    shared = MARKED if ops in (b"b", b"s") else {}
+                    await sink.write(binding, Batch.of_docs(binding.collection, docs, ops=ops, shared=shared))
             print("written", seq, flush=True)
             await sink.commit(Cursor({"j": Place(1, seq)}))
             print("committed", seq, flush=True)
@@ -85,7 +92,9 @@ while True:
 """
 
 
-async def state(materialization: Materialization) -> tuple[int, list[int], list[tuple[str, ...]]]:
+async def state(
+    materialization: Materialization, tables: Mapping[str, Any]
+) -> tuple[int, list[int], list[tuple[str, ...]]]:
     """The cursor, how many rows live in each table, and the tables of hub's own that are left."""
     async with materialization.open(TaskName("killed")) as sink:
         assert isinstance(sink, SqlSink)
@@ -93,11 +102,8 @@ async def state(materialization: Materialization) -> tuple[int, list[int], list[
         assert cursor is not None
         driver = sink._driver
         live = []
-        for table, where in (
-            ("hard", "1 = 1"),
-            ("soft", "_deleted_at IS NULL"),
-            ("versions", "_is_current"),
-        ):
+        for table in tables:
+            where = LIVE[table]
             name = TableName(driver.default_schema, table)
             there = driver.existing(name) is not None
             query = f"SELECT count(*) FROM {name.sql(driver.dialect)} WHERE {where}"
@@ -108,9 +114,15 @@ async def state(materialization: Materialization) -> tuple[int, list[int], list[
         return (cursor.journals["j"].seq if cursor.journals else 0), live, going_on
 
 
-def kill_and_look(name: str, options: Mapping[str, Any], materialization: Materialization) -> None:
+def kill_and_look(
+    name: str,
+    options: Mapping[str, Any],
+    materialization: Materialization,
+    modes: Mapping[str, Any] = MODES,
+    marked: Mapping[str, Any] = {},
+) -> None:
     """Kill the writer as soon as it says each of these: around the first mark, between, around the last."""
-    plan = msgspec.json.encode((READS, ROWS, MODES)).decode()
+    plan = msgspec.json.encode((READS, ROWS, modes, marked)).decode()
     for moment in (
         "writing 2",
         "written 2",
@@ -130,9 +142,9 @@ def kill_and_look(name: str, options: Mapping[str, Any], materialization: Materi
         writer.kill()
         assert reached or writer.wait() == 0
         writer.wait()
-        seq, live, going_on = anyio.run(state, materialization)
-        assert live == [0 if not seq else ROWS // 2 if seq == END else ROWS] * 3, f"at {seq}"
-        assert len(going_on) == (3 if 1 < seq < END else 0)
+        seq, live, going_on = anyio.run(state, materialization, modes)
+        assert live == [0 if not seq else ROWS // 2 if seq == END else ROWS] * len(modes), f"at {seq}"
+        assert len(going_on) == (len(modes) if 1 < seq < END else 0)
     assert seq == END
 
 
@@ -141,9 +153,19 @@ def test_duckdb_sweeps_once_and_as_a_whole(tmp_path: Path) -> None:
     kill_and_look("duckdb", options, DuckDBMaterialization(**options))
 
 
+def test_duckdb_is_filled_anew_once_and_as_a_whole(tmp_path: Path) -> None:
+    options = {"path": str(tmp_path / "w.duckdb")}
+    kill_and_look("duckdb", options, DuckDBMaterialization(**options), ANEW, {"from_log": "this"})
+
+
 def test_sqlite_sweeps_once_and_as_a_whole(tmp_path: Path) -> None:
     options = {"path": str(tmp_path / "w.db")}
     kill_and_look("sqlite", options, SQLiteMaterialization(**options))
+
+
+def test_sqlite_is_filled_anew_once_and_as_a_whole(tmp_path: Path) -> None:
+    options = {"path": str(tmp_path / "w.db")}
+    kill_and_look("sqlite", options, SQLiteMaterialization(**options), ANEW, {"from_log": "this"})
 
 
 def test_postgres_sweeps_once_and_as_a_whole(postgres_server: PostgresServer) -> None:
@@ -152,12 +174,24 @@ def test_postgres_sweeps_once_and_as_a_whole(postgres_server: PostgresServer) ->
     kill_and_look("postgres", options, spec)
 
 
-def test_mysql_sweeps_once_and_as_a_whole(mariadb_server: MariaDBServer) -> None:
-    server = mariadb_server
+def test_postgres_is_filled_anew_once_and_as_a_whole(postgres_server: PostgresServer) -> None:
+    options = {"dsn": postgres_server.dsn, "schema": "anew"}
+    spec = PostgresMaterialization(dsn=Secret(postgres_server.dsn), schema="anew")
+    kill_and_look("postgres", options, spec, ANEW, {"from_log": "this"})
+
+
+def mysql(server: MariaDBServer, database: str) -> tuple[dict[str, Any], Materialization]:
     with contextlib.closing(server.connect()) as connection, connection.cursor() as cursor:
-        cursor.execute("CREATE DATABASE swept")
-    options = {"port": server.port, "user": server.user, "password": server.password, "database": "swept"}
-    spec = MySQLMaterialization(
-        port=server.port, user=server.user, password=Secret(server.password), database="swept"
+        cursor.execute(f"CREATE DATABASE {database}")
+    options = {"port": server.port, "user": server.user, "password": server.password, "database": database}
+    return options, MySQLMaterialization(
+        port=server.port, user=server.user, password=Secret(server.password), database=database
     )
-    kill_and_look("mysql", options, spec)
+
+
+def test_mysql_sweeps_once_and_as_a_whole(mariadb_server: MariaDBServer) -> None:
+    kill_and_look("mysql", *mysql(mariadb_server, "swept"))
+
+
+def test_mysql_is_filled_anew_once_and_as_a_whole(mariadb_server: MariaDBServer) -> None:
+    kill_and_look("mysql", *mysql(mariadb_server, "anew"), ANEW, {"from_log": "this"})

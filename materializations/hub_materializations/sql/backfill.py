@@ -8,26 +8,22 @@ statement in the transaction of the mark that asks for it.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 
-from hub.errors import HubError
 from hub.record import DELETE, READ
 from hub.schema.types import INT32
 
 from . import statements
 from .dialect import Dialect, ExistingTable, TableName
-from .driver import Driver, Refused
+from .driver import Driver
 from .evolve import changes
 from .layout import Layout, LayoutColumn
 from .plan import complete
 from .reduce import Load
 from .rows import Row, Rows
-
-STATE_TABLE = "hub_backfills"
-"""One row for each table that is being backfilled: by which task, and since when."""
+from .underway import Underway
 
 _INDEX = "hub_index"
 
@@ -44,27 +40,17 @@ class Sweep:
 class Backfills:
     """The backfills of one task, as its transactions see them."""
 
-    def __init__(self, driver: Driver, task: str) -> None:
+    def __init__(self, driver: Driver, task: str, underway: Underway) -> None:
         self._driver = driver
         self._dialect: Dialect = driver.dialect
         self._task = task
-        self._state = TableName(driver.default_schema, STATE_TABLE)
-        self._active: set[str] = set()
+        self._underway = underway
         self._compared: dict[TableName, Layout] = {}
-        self._left: set[TableName] = set()
-        """Tables to drop after the commit, where dropping one would be a commit of its own."""
-
-    def load(self) -> None:
-        """Find out which go on. To be called once the fence is ours."""
-        self._active.clear()
-        if self._driver.existing(self._state) is not None:
-            text = f"SELECT {self._q('seen')} FROM {self._state.sql(self._dialect)} WHERE {self._q('task')} = {self._dialect.parameter_at(1)}"
-            self._active = {name for (name,) in self._driver.fetch(text, (self._task,))}
 
     def of(self, layout: Layout) -> Sweep | None:
         """The backfill that goes on for this table."""
         seen = self._seen(layout.table)
-        if seen.table not in self._active:
+        if seen.table not in self._underway.rows:
             return None
         fields = tuple(column for column in layout.columns if column.origin == "field")
         index = LayoutColumn(_INDEX, INT32, INT32, False, "metadata", (_INDEX,))
@@ -73,12 +59,7 @@ class Backfills:
 
     def preparing(self, layout: Layout) -> list[str]:
         """The statements that make tables, before a backfill may begin."""
-        seen, made = self._seen(layout.table), []
-        if self._driver.existing(self._state) is None:
-            key, _, text = self._dialect.cursor_types
-            columns = f"{self._q('seen')} {key} NOT NULL PRIMARY KEY"
-            columns += "".join(f", {self._q(name)} {text}" for name in ("task", "target", "since"))
-            made = [f"CREATE TABLE {self._state.sql(self._dialect)} ({columns}){self._dialect.table_options}"]
+        seen, made = self._seen(layout.table), self._underway.preparing()
         there, table = self._driver.existing(seen), self._driver.existing(layout.table)
         assert table is not None
         if there is not None and _types(layout, there) == _types(layout, table):
@@ -89,22 +70,32 @@ class Backfills:
 
     def begin(self, layout: Layout, since: str) -> None:
         """From here on, keys are remembered; what an earlier backfill has remembered is not."""
-        seen, state = self._seen(layout.table), self._state.sql(self._dialect)
-        self._left.discard(seen)
+        seen = self._seen(layout.table)
         self._driver.execute(statements.truncate(self._dialect, seen))
-        self._forget(seen)
-        row = (seen.table, self._task, str(layout.table), since)
-        columns = ("seen", "task", "target", "since")
-        self._driver.execute(
-            f"INSERT INTO {state} ({self._dialect.listed(columns)}) VALUES ({self._dialect.parameters(4)})",
-            row,
-        )
-        self._active.add(seen.table)
+        self._underway.begin(seen, str(layout.table), since)
+
+    def since(self, layout: Layout) -> str | None:
+        """Since when the backfill of this table goes on."""
+        row = self._underway.rows.get(self._seen(layout.table).table)
+        return row.since if row is not None else None
+
+    def follow(self, layout: Layout, other: TableName) -> None:
+        """The rows of another table have become those of this one; so have the keys that were remembered of them."""
+        seen, theirs = self._seen(layout.table), self._seen(other)
+        if theirs.table not in self._underway.rows:
+            return
+        if seen.table in self._underway.rows:
+            self._driver.execute(statements.truncate(self._dialect, seen))
+            self._driver.execute(
+                statements.insert_from(self._dialect, seen, layout.key_names, theirs.sql(self._dialect))
+            )
+        self._underway.over(theirs)
+        self._underway.drop(theirs)
 
     def fitting(self, layout: Layout) -> list[str]:
         """The statements that give the remembered keys the types that the table's key has by now."""
         seen = self._seen(layout.table)
-        if seen.table not in self._active:
+        if seen.table not in self._underway.rows:
             return []
         there, table = self._driver.existing(seen), self._driver.existing(layout.table)
         assert there is not None and table is not None
@@ -172,30 +163,13 @@ class Backfills:
         seen = self._seen(layout.table)
         text = statements.sweep(self._dialect, layout.table, layout.key_names, mark, seen)
         self._driver.execute(text, (at,) if mark is not None else ())
-        self._forget(seen)
-        self._active.discard(seen.table)
-        if self._dialect.ddl_in_transaction:
-            self._driver.execute(f"DROP TABLE {seen.sql(self._dialect)}")
-        else:
-            self._left.add(seen)
-
-    def committed(self) -> None:
-        """Tidy up. What fails here is tried when the table is next backfilled."""
-        while self._left:
-            with contextlib.suppress(HubError, Refused):
-                self._driver.execute(f"DROP TABLE {self._left.pop().sql(self._dialect)}")
-
-    def _forget(self, seen: TableName) -> None:
-        where = f"{self._q('seen')} = {self._dialect.parameter_at(1)}"
-        self._driver.execute(f"DELETE FROM {self._state.sql(self._dialect)} WHERE {where}", (seen.table,))
+        self._underway.over(seen)
+        self._underway.drop(seen)
 
     def _seen(self, table: TableName) -> TableName:
         """Where the keys are remembered: beside the cursors, where we may make tables."""
         digest = sha256(repr((self._task, table.schema, table.table)).encode()).hexdigest()[:24]
         return TableName(self._driver.default_schema, f"hub_seen_{digest}")
-
-    def _q(self, name: str) -> str:
-        return self._dialect.quoted(name)
 
 
 def repeated_reads(rows: Rows) -> int | None:

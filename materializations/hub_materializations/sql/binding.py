@@ -100,6 +100,10 @@ class SqlBinding(BindingSpec, frozen=True, kw_only=True):
         return self.mode == "upsert"
 
     @property
+    def is_made_anew(self) -> bool:
+        return self.mode != "upsert"
+
+    @property
     def is_emptied(self) -> bool:
         return self.mode != "append"
 

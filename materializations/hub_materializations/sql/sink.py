@@ -16,6 +16,7 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 
+from hub import cdc
 from hub.errors import FatalError, Fenced, TransientError
 from hub.materialization import Binding, Rejected
 from hub.record import BACKFILL, Batch, Cursor, TaskName
@@ -31,8 +32,10 @@ from .parts import times_of, unchanged_of
 from .plan import found_table, missing_schema, named, planned
 from .ready import Part, Ready, Table, ready, times
 from .reduce import Load
-from .rows import Codec, Row, Rows
+from .rows import Codec, Row, Rows, metadata_of
 from .search import refused_rows
+from .shadow import Shadows
+from .underway import Underway
 from .versions import versions
 
 ResultT = TypeVar("ResultT")
@@ -47,9 +50,13 @@ class SqlSink:
         self._task = task
         self._careful = careful
         """Tasks whose rows are looked at before they are written, after a refusal cost a whole transaction."""
-        self._backfills = Backfills(driver, task)
+        self._underway = Underway(driver, task)
+        self._backfills = Backfills(driver, task, self._underway)
+        self._shadows = Shadows(driver, task, self._underway)
         self._fence = 0
         self._tables: dict[tuple[str, str, str | None], Table] = {}
+        self._layouts: dict[tuple[str, str, str | None], Layout] = {}
+        """The layouts of the tables themselves, also while rows go beside them."""
         self._ready: dict[int, Ready] = {}
         """Batches that were prepared and not written yet, by identity. Each holds its batch, so that no other has it."""
         self._owners: dict[TableName, str] = {}
@@ -118,7 +125,7 @@ class SqlSink:
         ((fence, cursor, _),) = driver.fetch(statements.read_cursor(dialect, schema), (self._task,))
         self._end("COMMIT")
         self._fence = int(fence)
-        self._backfills.load()
+        self._underway.load()
         return Cursor.decode(cursor.encode()) if cursor else Cursor.START
 
     def describe_now(self, binding: Binding, schema: CollectionSchema) -> None:
@@ -137,9 +144,11 @@ class SqlSink:
             raise FatalError(f"{schema.collection} does not fit into the table {table}:\n  - {listed}")
         self._alter(change.statements, table)
         self._alter(self._backfills.fitting(change.layout), table)
-        self._tables[_id(binding)] = Table(
-            change.layout, Codec(change.layout, self._dialect), schema.collection
-        )
+        self._layouts[_id(binding)] = layout = change.layout
+        replay = self._shadows.replay
+        if replay is not None and layout.mode != "upsert":
+            layout = self._beside(layout, replay)
+        self._tables[_id(binding)] = Table(layout, Codec(layout, self._dialect), schema.collection)
 
     def write_now(self, binding: Binding, batch: Batch) -> None:
         table = self._tables.get(_id(binding))
@@ -149,7 +158,14 @@ class SqlSink:
         made = self._ready.pop(id(batch), None)
         self._begin()
         if batch.has_marks:
-            self._mark_backfill(table.layout, batch)
+            replay = metadata_of(batch, cdc.FROM_LOG)[0]
+            if replay is None or table.layout.mode == "upsert":
+                self._mark_backfill(table.layout, batch, replay)
+            elif batch.op(0) == BACKFILL:
+                layout = self._beside(self._layouts[_id(binding)], replay)
+                self._tables[_id(binding)] = Table(layout, Codec(layout, self._dialect), table.collection)
+            else:
+                self._swap()
             return
         if made is None or made.table is not table:
             made = ready(table, batch, self._driver, ahead=False)
@@ -183,7 +199,7 @@ class SqlSink:
             raise Fenced(f"{self._task}: a newer writer has taken over (this one had fence {self._fence})")
         self._end("COMMIT")
         self._careful.discard(self._task)
-        self._backfills.committed()
+        self._underway.committed()
         self._driver.committed()
 
     def _begin(self) -> None:
@@ -226,17 +242,41 @@ class SqlSink:
         if texts and not self._dialect.ddl_in_transaction:
             self._open = False
 
-    def _mark_backfill(self, layout: Layout, batch: Batch) -> None:
+    def _mark_backfill(self, layout: Layout, batch: Batch, replay: str | None) -> None:
         """A backfill begins, or has come to its end. To `append`, which keeps what was, it means nothing."""
         if layout.mode == "append":
             return
         if batch.op(0) == BACKFILL:
             self._alter(self._backfills.preparing(layout), layout.table)
             self._begin()
-            self._backfills.begin(layout, times_of(batch)[0])
-        elif self._backfills.of(layout) is not None:
+            self._backfills.begin(layout, times_of(batch)[0] if replay is None else replay)
+        elif self._backfills.of(layout) is not None and replay in (None, self._backfills.since(layout)):
+            # Where the log ends inside a backfill from the source, that one will sweep.
             mark = mark_of(layout) if layout.soft or layout.mode == "history" else None
             self._backfills.sweep(layout, mark, times(batch, self._driver)[0])
+        self._written = True
+
+    def _beside(self, layout: Layout, replay: str) -> Layout:
+        """Have rows go beside their table from here on. Returns what they are written by."""
+        change = self._shadows.fitting(layout)
+        if change.misfits:
+            listed = "\n  - ".join(change.misfits)
+            raise FatalError(f"{change.layout.table}, where {layout.table} is made anew:\n  - {listed}")
+        self._alter([*change.statements, *self._backfills.fitting(change.layout)], layout.table)
+        self._begin()
+        self._shadows.begin(layout.table, replay)
+        self._written = True
+        return change.layout
+
+    def _swap(self) -> None:
+        """Put what was read again from the log in the place of what is there."""
+        swapped = {shadow: table for table, shadow in self._shadows.swap()}
+        for at, table in self._tables.items():
+            layout = self._layouts[at]
+            if swapped.get(table.layout.table) == layout.table:
+                if layout.mode == "history":
+                    self._backfills.follow(layout, table.layout.table)
+                self._tables[at] = Table(layout, Codec(layout, self._dialect), table.collection)
         self._written = True
 
     def _run_all(self, texts: Sequence[str]) -> None:
