@@ -14,28 +14,8 @@ from uuid import UUID as Uuid
 from hub.materialization import Rejected
 from hub.record import Batch, TaskName
 from hub.schema import ColumnType, describe
-from hub.schema.types import (
-    BOOLEAN,
-    BYTES,
-    DATE,
-    DECIMAL,
-    FLOAT32,
-    FLOAT64,
-    INT16,
-    INT32,
-    INT64,
-    INTERVAL,
-    JSON,
-    OBJECT,
-    STRING,
-    TIME,
-    TIMESTAMP,
-    TIMESTAMPTZ,
-    TIMETZ,
-    UINT64,
-    UUID,
-)
-from hub.testing.histories import COLLECTION
+from hub.schema.types import BOOLEAN, DATE, FLOAT64, INT64
+from hub.testing.histories import COLLECTION, COLUMNS
 from hub.testing.materialization import Subject, binding_of, cursor_at
 from hub.testing.values import canonical
 
@@ -154,34 +134,35 @@ def _array(one: Callable[[random.Random], Any]) -> Callable[[random.Random], lis
     ]
 
 
-TYPES: dict[str, tuple[ColumnType, Callable[[random.Random], Any]]] = {
-    "text": (STRING, _text),
-    "varchar": (ColumnType("string", length=10), lambda chance: _text(chance, 10)),
-    "small": (INT16, _integer(16)),
-    "int": (INT32, _integer(32)),
-    "big": (INT64, _integer(64)),
-    "unsigned": (UINT64, lambda chance: chance.getrandbits(chance.randint(0, 64))),
-    "real": (FLOAT32, _float32),
-    "double": (FLOAT64, _float64),
-    "money": (ColumnType("decimal", precision=12, scale=2), _decimal(10, 2)),
+VALUES: dict[str, Callable[[random.Random], Any]] = {
+    "text": _text,
+    "varchar": lambda chance: _text(chance, 10),
+    "small": _integer(16),
+    "int": _integer(32),
+    "big": _integer(64),
+    "unsigned": lambda chance: chance.getrandbits(chance.randint(0, 64)),
+    "real": _float32,
+    "double": _float64,
+    "money": _decimal(10, 2),
+    "numeric": _decimal(40, 30),
+    "flag": lambda chance: chance.random() < 0.5,
+    "day": lambda chance: _moment(chance).date().isoformat(),
+    "at": lambda chance: _moment(chance).isoformat(),
+    "instant": _timestamptz,
+    "clock": lambda chance: _moment(chance).time().isoformat(),
+    "clocktz": lambda chance: _moment(chance).time().isoformat() + chance.choice(("+00", "-08", "+05:30")),
+    "span": _interval,
+    "uuid": lambda chance: str(Uuid(int=chance.getrandbits(128))),
+    "bytes": lambda chance: b64encode(chance.randbytes(chance.randrange(40))).decode(),
+    "json": _json,
+    "object": lambda chance: {_text(chance, 6): _json(chance) for _ in range(3)},
+    "ints": _array(_integer(64)),
+    "texts": _array(_text),
+}
+"""Makers of values for the columns that histories have."""
+
+TYPES = {name: (COLUMNS[name][0], one) for name, one in VALUES.items()} | {
     "wide": (ColumnType("decimal", precision=38, scale=10), _decimal(28, 10)),
-    "numeric": (DECIMAL, _decimal(40, 30)),
-    "flag": (BOOLEAN, lambda chance: chance.random() < 0.5),
-    "day": (DATE, lambda chance: _moment(chance).date().isoformat()),
-    "at": (TIMESTAMP, lambda chance: _moment(chance).isoformat()),
-    "instant": (TIMESTAMPTZ, _timestamptz),
-    "clock": (TIME, lambda chance: _moment(chance).time().isoformat()),
-    "clocktz": (
-        TIMETZ,
-        lambda chance: _moment(chance).time().isoformat() + chance.choice(("+00", "-08", "+05:30")),
-    ),
-    "span": (INTERVAL, _interval),
-    "uuid": (UUID, lambda chance: str(Uuid(int=chance.getrandbits(128)))),
-    "bytes": (BYTES, lambda chance: b64encode(chance.randbytes(chance.randrange(40))).decode()),
-    "json": (JSON, _json),
-    "object": (OBJECT, lambda chance: {_text(chance, 6): _json(chance) for _ in range(3)}),
-    "ints": (ColumnType("array", items=INT64), _array(_integer(64))),
-    "texts": (ColumnType("array", items=STRING), _array(_text)),
     "doubles": (ColumnType("array", items=FLOAT64), _array(_float64)),
     "flags": (ColumnType("array", items=BOOLEAN), _array(lambda chance: chance.random() < 0.5)),
     "days": (ColumnType("array", items=DATE), _array(lambda chance: _moment(chance).date().isoformat())),
