@@ -68,6 +68,7 @@ def check(log: Follower, catalog: Catalog, task: MaterializationTask, names: Seq
     trees = Trees(catalog, task)
     firsts = _firsts(log, trees.wants)
     missing = set(names)
+    parts: dict[tuple[int, str], set[bool]] = {}
     for name in sorted(log.state().collections):
         if not trees.wants(name):
             continue
@@ -77,6 +78,9 @@ def check(log: Follower, catalog: Catalog, task: MaterializationTask, names: Seq
         _refuse_unmarked(outcome, names)
         bindings = {id(binding): binding for binding, _ in outcome.work}.values()
         chosen = [binding for binding in bindings if is_meant(binding, names)]
+        for binding in bindings:
+            if binding.options.is_made_anew:
+                parts.setdefault((id(binding.options), binding.target), set()).add(binding in chosen)
         missing -= {part for part in names for binding in bindings if is_meant(binding, [part])}
         if names and not chosen:
             continue
@@ -97,6 +101,12 @@ def check(log: Follower, catalog: Catalog, task: MaterializationTask, names: Seq
                 f"the log keeps only the newest record of each key of {name} (`compact`), and {', '.join(adding)} "
                 "keeps every change: what is there would be lost. Name the other targets that are to be read again"
             )
+    halves = [target for (_, target), chosen in parts.items() if len(chosen) > 1]
+    if halves:
+        raise FatalError(
+            f"several collections are written to {', '.join(halves)}, and only some would be read again: the rows of "
+            "the others would be lost. Name the table"
+        )
     if missing:
         raise FatalError(
             f"{task.name}: no target or collection of it in the log is called {', '.join(sorted(missing))}"

@@ -198,6 +198,11 @@ def test_what_cannot_be_read_again_from_the_log_is_said(place: dict[str, Any]) -
 
     assert "name of a materialization" in refused("", "shop")
     assert "is called sone" in refused("", "lake", "sone")
+    joined = "\n      - {from: [shop, some], table: all, mode: append}"
+    assert "the rows of the others would be lost" in refused(joined, "lake", "shop")
+    asked = hub("backfill", configure(place, more=joined), "lake", "all", "--from-log")
+    assert asked is not None
+    assert asked.returncode == 0, asked.stdout
     routed = "\n      - {from: shop, table: 't${! this.id.not_null() }', mode: append}"
     assert "documents say where they go" in refused(routed, "lake")
     asked = hub("backfill", configure(place, more=routed), "lake", "some", "--from-log")

@@ -4,6 +4,7 @@ log, a table that only grows is filled anew as a whole or not at all."""
 from __future__ import annotations
 
 import contextlib
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -12,15 +13,20 @@ from typing import Any
 
 import anyio
 import msgspec
+import pytest
 
-from hub.materialization import Materialization
-from hub.record import TaskName
+from hub.errors import FatalError
+from hub.materialization import Binding, Materialization
+from hub.record import Batch, Cursor, Place, TaskName
+from hub.schema import CollectionSchema, describe
+from hub.schema.types import INT64, STRING
 from hub.spec import Secret
 from hub.testing.mariadb import MariaDBServer
 from hub.testing.postgres import PostgresServer
 from hub_materializations.duckdb import DuckDBMaterialization
 from hub_materializations.mysql import MySQLMaterialization
 from hub_materializations.postgres import PostgresMaterialization
+from hub_materializations.sql.binding import SqlBinding
 from hub_materializations.sql.dialect import TableName
 from hub_materializations.sql.sink import SqlSink
 from hub_materializations.sqlite import SQLiteMaterialization
@@ -195,3 +201,78 @@ def test_mysql_sweeps_once_and_as_a_whole(mariadb_server: MariaDBServer) -> None
 
 def test_mysql_is_filled_anew_once_and_as_a_whole(mariadb_server: MariaDBServer) -> None:
     kill_and_look("mysql", *mysql(mariadb_server, "anew"), ANEW, {"from_log": "this"})
+
+
+@pytest.mark.anyio
+async def test_a_table_that_is_first_filled_from_the_log_keeps_all_of_it_when_another_restarts(
+    tmp_path: Path,
+) -> None:
+    """Its mark comes before its first document, when there is no table yet that rows could go beside."""
+    spec = SQLiteMaterialization(path=str(tmp_path / "w.db"))
+    old, new = (Binding(name, name, SqlBinding(source=name, mode="append")) for name in ("old", "new"))
+    known = describe("old", {"id": INT64, "text": STRING})
+    unknown = CollectionSchema("new", ("/id",), is_open=True)
+    learnt = describe("new", {"id": INT64, "text": STRING}, ("id",))
+    mark = {"from_log": "this"}
+
+    async def run(seq: int, *work: tuple[Binding, CollectionSchema | Batch]) -> None:
+        async with spec.open(TaskName("restarts")) as sink:
+            await sink.restore()
+            for binding, item in work:
+                if isinstance(item, CollectionSchema):
+                    await sink.describe(binding, item)
+                else:
+                    await sink.write(binding, item)
+            await sink.commit(Cursor({"j": Place(1, seq)}))
+
+    def rows(name: str, *ids: int) -> Batch:
+        return Batch.of_docs(name, [{"id": i, "text": "t"} for i in ids])
+
+    def marked(name: str, op: bytes) -> Batch:
+        return Batch.of_docs(name, [{}], ops=op, shared=mark)
+
+    await run(9, (old, known), (old, rows("old", 1, 2)))
+    await run(1, (new, unknown), (new, marked("new", b"b")))
+    await run(2, (new, learnt), (new, rows("new", 1)))
+    await run(3, (old, known), (old, marked("old", b"b")), (old, rows("old", 1)))
+    await run(4, (new, learnt), (new, rows("new", 2)), (old, known), (old, rows("old", 2)))
+    with contextlib.closing(sqlite3.connect(tmp_path / "w.db")) as connection:
+        assert connection.execute("SELECT count(*) FROM old").fetchall() == [(2,)]
+    await run(5, (old, known), (old, marked("old", b"s")), (new, learnt), (new, marked("new", b"s")))
+    await run(6, (new, learnt), (new, rows("new", 3)), (old, known), (old, rows("old", 3)))
+    with contextlib.closing(sqlite3.connect(tmp_path / "w.db")) as connection:
+        for name in ("old", "new"):
+            found = connection.execute(f"SELECT id FROM {name} ORDER BY id").fetchall()
+            assert found == [(1,), (2,), (3,)], name
+        assert connection.execute("SELECT count(*) FROM hub_backfills").fetchall() == [(0,)]
+
+
+@pytest.mark.anyio
+async def test_values_of_a_users_column_that_the_log_does_not_have_are_not_lost(tmp_path: Path) -> None:
+    spec = SQLiteMaterialization(path=str(tmp_path / "w.db"))
+    binding = Binding("old", "old", SqlBinding(source="old", mode="append"))
+
+    async def run(seq: int, *work: Batch) -> None:
+        async with spec.open(TaskName("columns")) as sink:
+            await sink.restore()
+            await sink.describe(binding, describe("old", {"id": INT64}))
+            for batch in work:
+                await sink.write(binding, batch)
+            await sink.commit(Cursor({"j": Place(1, seq)}))
+
+    mark = {"from_log": "this"}
+    await run(9, Batch.of_docs("old", [{"id": 1}]))
+    with contextlib.closing(sqlite3.connect(tmp_path / "w.db")) as connection, connection:
+        connection.execute("ALTER TABLE old ADD COLUMN mine TEXT")
+        connection.execute("ALTER TABLE old ADD COLUMN kind TEXT DEFAULT 'plain'")
+        connection.execute("UPDATE old SET mine = 'a note'")
+    await run(1, Batch.of_docs("old", [{}], ops=b"b", shared=mark), Batch.of_docs("old", [{"id": 1}]))
+    sweep = Batch.of_docs("old", [{}], ops=b"s", shared=mark)
+    with pytest.raises(FatalError, match="column mine of old holds values"):
+        await run(2, sweep)
+    with contextlib.closing(sqlite3.connect(tmp_path / "w.db")) as connection, connection:
+        assert connection.execute("SELECT * FROM old").fetchall() == [(1, "create", None, "a note", "plain")]
+        connection.execute("UPDATE old SET mine = NULL")
+    await run(2, sweep)
+    with contextlib.closing(sqlite3.connect(tmp_path / "w.db")) as connection:
+        assert connection.execute("SELECT * FROM old").fetchall() == [(1, "create", None, None, "plain")]

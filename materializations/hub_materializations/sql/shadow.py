@@ -27,6 +27,14 @@ from .underway import Underway
 PREFIX = "hub_new_"
 
 
+class _Target(msgspec.Struct, frozen=True, array_like=True):
+    """What a row of `hub_backfills` says of the table whose rows go beside it. `made`: there is a table of them."""
+
+    schema: str | None
+    table: str
+    made: bool
+
+
 class Shadows:
     """The tables of one task that are being filled anew."""
 
@@ -51,7 +59,8 @@ class Shadows:
         FatalError when what was filled so far is gone."""
         shadow = self.of(layout.table)
         there = self._driver.existing(shadow)
-        if there is None and shadow.table in self._underway.rows:
+        row = self._row(layout.table)
+        if there is None and row is not None and row.made:
             raise FatalError(
                 f"{shadow}, into which {layout.table} was being read again from the log, is gone; "
                 "run `hub backfill … --from-log` again"
@@ -63,17 +72,29 @@ class Shadows:
         found.statements[:0] = self._underway.preparing()
         return found
 
+    def expect(self, table: TableName, replay: str) -> None:
+        """Rows of a table that there is not yet will come in this reading of the log, and are to go beside it."""
+        self._forget_others(replay)
+        if self._row(table) is None:
+            self._underway.begin(self.of(table), _told(table, made=False), replay)
+
     def begin(self, table: TableName, replay: str) -> None:
-        """From here on, rows go beside the table, unless they do so already in this reading of the log. What an
-        earlier one has left is forgotten."""
-        shadow = self.of(table)
+        """From here on, rows go beside the table, unless they do so already in this reading of the log."""
+        self._forget_others(replay)
+        row = self._row(table)
+        if row is None or not row.made:
+            self._driver.execute(statements.truncate(self._dialect, self.of(table)))
+            self._underway.begin(self.of(table), _told(table, made=True), replay)
+
+    def _forget_others(self, replay: str) -> None:
+        """What an earlier reading of the log has left counts no more."""
         for name, row in list(self._underway.rows.items()):
             if name.startswith(PREFIX) and row.since != replay:
                 self._underway.over(TableName(self._driver.default_schema, name))
-        if shadow.table not in self._underway.rows:
-            self._driver.execute(statements.truncate(self._dialect, shadow))
-            where = msgspec.json.encode((table.schema, table.table)).decode()
-            self._underway.begin(shadow, where, replay)
+
+    def _row(self, table: TableName) -> _Target | None:
+        row = self._underway.rows.get(self.of(table).table)
+        return msgspec.json.decode(row.target, type=_Target) if row is not None else None
 
     def swap(self) -> list[tuple[TableName, TableName]]:
         """Put the new rows in the place of the old ones, in all tables. Returns each table and where its rows were.
@@ -83,10 +104,15 @@ class Shadows:
         found = []
         for name, row in list(self._underway.rows.items()):
             if name.startswith(PREFIX):
-                table = TableName(*msgspec.json.decode(row.target, type=tuple[str | None, str]))
-                shadow = TableName(self._driver.default_schema, name)
-                self._swap(table, shadow)
-                found.append((table, shadow))
+                told = msgspec.json.decode(row.target, type=_Target)
+                table, shadow = (
+                    TableName(told.schema, told.table),
+                    TableName(self._driver.default_schema, name),
+                )
+                if told.made:
+                    self._swap(table, shadow)
+                    found.append((table, shadow))
+                self._underway.over(shadow)
         return found
 
     def _swap(self, table: TableName, shadow: TableName) -> None:
@@ -109,5 +135,8 @@ class Shadows:
                     )
         self._driver.execute(statements.truncate(dialect, table))
         self._driver.execute(statements.insert_from(dialect, table, tuple(filled), shadow.sql(dialect)))
-        self._underway.over(shadow)
         self._underway.drop(shadow)
+
+
+def _told(table: TableName, *, made: bool) -> str:
+    return msgspec.json.encode(_Target(table.schema, table.table, made)).decode()

@@ -154,6 +154,7 @@ class SqlSink:
         table = self._tables.get(_id(binding))
         if table is None:
             assert batch.ops is not None, "rows come after a schema that says what they are"
+            self._expect(binding, batch)
             return
         made = self._ready.pop(id(batch), None)
         self._begin()
@@ -255,6 +256,18 @@ class SqlSink:
             mark = mark_of(layout) if layout.soft or layout.mode == "history" else None
             self._backfills.sweep(layout, mark, times(batch, self._driver)[0])
         self._written = True
+
+    def _expect(self, binding: Binding, batch: Batch) -> None:
+        """A mark or a truncation of a table that there is not yet. Where the log is read again, its rows will come."""
+        options = binding.options
+        assert isinstance(options, SqlBinding)
+        replay = metadata_of(batch, cdc.FROM_LOG)[0]
+        if replay is not None and batch.op(0) == BACKFILL and options.mode != "upsert":
+            table = self._table_name(binding)
+            self._alter(self._underway.preparing(), table)
+            self._begin()
+            self._shadows.expect(table, replay)
+            self._written = True
 
     def _beside(self, layout: Layout, replay: str) -> Layout:
         """Have rows go beside their table from here on. Returns what they are written by."""
