@@ -88,9 +88,14 @@ class MariaDBServer:
             identity = {"user": user.pw_uid, "group": user.pw_gid}
             os.chown(self.path, user.pw_uid, user.pw_gid)
         data = self.path / "data"
+        # Of its own: a server that starts deletes the temporary tables in it, also those of one that runs, which dies of it.
+        temporary = self.path / "tmp"
+        temporary.mkdir()
+        if identity:
+            os.chown(temporary, identity["user"], identity["group"])
         done = subprocess.run(
-            [self._install, "--no-defaults", f"--datadir={data}", "--auth-root-authentication-method=normal",
-             "--skip-test-db"],
+            [self._install, "--no-defaults", f"--datadir={data}", f"--tmpdir={temporary}",
+             "--auth-root-authentication-method=normal", "--skip-test-db"],
             capture_output=True, check=False, **identity,
         )  # fmt: skip
         if done.returncode:
@@ -105,7 +110,7 @@ class MariaDBServer:
         log = (self.path / "log").open("wb")
         with contextlib.closing(log):
             self._process = subprocess.Popen(
-                [self._server, "--no-defaults", f"--datadir={data}", f"--port={self.port}", "--bind-address=127.0.0.1",
+                [self._server, "--no-defaults", f"--datadir={data}", f"--tmpdir={temporary}", f"--port={self.port}", "--bind-address=127.0.0.1",
                  f"--socket={self.path / 'socket'}", f"--pid-file={self.path / 'pid'}", f"--init-file={init}",
                  "--innodb-flush-log-at-trx-commit=0", "--local-infile=1"],
                 stdout=log, stderr=log, **identity,
