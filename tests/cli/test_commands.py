@@ -193,3 +193,10 @@ def test_the_schema_tells_configs_from_mistakes(config: str, valid: bool) -> Non
     jsonschema_rs.meta.validate(schema)
     checker = jsonschema_rs.validator_for(schema)
     assert checker.is_valid(yaml.safe_load(config)) is valid
+
+
+def test_the_package_itself_is_the_command() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "hub", "--version"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("hub, version ")
