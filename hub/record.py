@@ -159,9 +159,7 @@ class Batch:
     def columns_json(self) -> bytes:
         """`columns` as one JSON object of arrays; empty when there are none."""
         if self._columns_json is None:
-            made = encode(self._columns) if self._columns else b""
-            # The encoder leaves a short text in a block of 4 KB, and a batch of one record is kept for readers too.
-            self._columns_json = bytes(memoryview(made)) if len(made) < 4096 else made
+            self._columns_json = encode(self._columns) if self._columns else b""
         return self._columns_json
 
     @property

@@ -89,7 +89,7 @@ def _rows(whole: bytes, header: Sequence[str], delimiter: str, *, final: bool) -
             elif row and not is_text and not _is_text(lines[done : reader.line_num]):
                 reason = "not UTF-8"
             elif row:
-                good.append(encode(dict(zip(header, row, strict=True))))
+                good.append(encode(dict(zip(header, row, strict=True))) + b"\n")
         except csv.Error as error:
             if reader.line_num == len(lines) and "end of data" in str(error) and not final:
                 break
@@ -98,10 +98,10 @@ def _rows(whole: bytes, header: Sequence[str], delimiter: str, *, final: bool) -
         if reason:
             bad.append(BadLine(len(good), byte, reason))
             kept = "".join(text).encode(errors="surrogateescape").rstrip(b"\r\n")
-            good.append(encode(kept.decode(errors="backslashreplace")))
+            good.append(encode(kept.decode(errors="backslashreplace")) + b"\n")
         byte += _size(text)
         done = reader.line_num
-    return Taken(Lines(b"".join([line + b"\n" for line in good]), len(good), tuple(bad)), byte)
+    return Taken(Lines(b"".join(good), len(good), tuple(bad)), byte)
 
 
 def _decoded(text: bytes) -> str:
