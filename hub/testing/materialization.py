@@ -31,7 +31,7 @@ RETRIES_MAX = 30
 INTERRUPT_S_MAX = 0.004
 
 AGAIN = range(4, 8)
-"""The seeds, modulo 20, whose history is read again from the log: one for each mode."""
+"""The seeds, modulo 50, whose history is read again from the log: one for each mode."""
 
 
 class Subject(Protocol):
@@ -85,7 +85,7 @@ async def check_materialization(
             keyed=chosen.get("mode") != "append",
         )
         # Now and then all of it comes once more from the log.
-        again = made.materialization.sweeps and seed % 20 in AGAIN
+        again = made.materialization.sweeps and seed % 50 in AGAIN
         try:
             await run_history(made, read_again(told) if again else told, plan)
             compare(made, told, plan)
