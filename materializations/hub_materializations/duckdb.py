@@ -367,7 +367,6 @@ _REFUSALS = (
 _PASSING = (
     duckdb.TransactionException,
     duckdb.InterruptException,
-    duckdb.OutOfMemoryException,
     duckdb.FatalException,
     duckdb.InternalException,
 )
@@ -380,6 +379,10 @@ def _mapped(path: str) -> Iterator[None]:
         yield
     except _REFUSALS as error:
         raise Refused(_first_line(error)) from error
+    except duckdb.OutOfMemoryException as error:
+        raise TransientError(
+            f"{path}: {_first_line(error)}; give it more with `memory`, or less at a time with `commit`"
+        ) from error
     except _PASSING as error:
         raise TransientError(f"{path}: {_first_line(error)}") from error
     except duckdb.Error as error:
