@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import AsyncIterator
 from typing import Any
 
 import anyio
@@ -21,6 +23,20 @@ async def gone(out: Any) -> None:
     await out.until(lambda: any("a table is gone" in text for text, _ in out.notices))
 
 
+@contextlib.asynccontextmanager
+async def dropped(source: Any, **options: Any) -> AsyncIterator[Any]:
+    """A capture that has copied `t` and then noticed that it is gone."""
+    source.run("create table t (id int primary key)", "insert into t values (1), (2)")
+    async with source.capturing(refresh_interval=0.05, **options) as out:
+        await source.copied(out, "public.t")
+        await source.caught_up(out)
+        await source.settled(out)
+        source.run("drop table t")
+        await gone(out)
+        await source.caught_up(out)
+        yield out
+
+
 def rows(source: Any, out: Any) -> dict[tuple[Any, ...], Any]:
     return dict(source.replica(out, "public.t").rows)
 
@@ -29,14 +45,7 @@ def rows(source: Any, out: Any) -> dict[tuple[Any, ...], Any]:
 async def test_32_a_table_made_anew_long_after_it_was_dropped_comes_with_its_rows(
     source: Any, tables: list[str]
 ) -> None:
-    source.run("create table t (id int primary key)", "insert into t values (1), (2)")
-    async with source.capturing(tables=tables, refresh_interval=0.05) as out:
-        await source.copied(out, "public.t")
-        await source.caught_up(out)
-        await source.settled(out)
-        source.run("drop table t")
-        await gone(out)
-        await source.caught_up(out)
+    async with dropped(source, tables=tables) as out:
         source.run("create table t (id int primary key, y int)", "insert into t values (5, 5)")
         await out.until(lambda: (5,) in rows(source, out))
         source.run("insert into t values (6, 6)", "delete from t where id = 5")
@@ -49,14 +58,8 @@ async def test_32_a_table_made_anew_long_after_it_was_dropped_comes_with_its_row
 async def test_32_a_table_made_anew_while_the_hub_was_off_comes_with_its_rows(
     source: Any, tables: list[str]
 ) -> None:
-    source.run("create table t (id int primary key)", "insert into t values (1), (2)")
-    async with source.capturing(tables=tables, refresh_interval=0.05) as out:
-        await source.copied(out, "public.t")
-        await source.caught_up(out)
-        await source.settled(out)
-        source.run("drop table t")
-        await gone(out)
-        await source.caught_up(out)
+    async with dropped(source, tables=tables) as out:
+        pass
     source.run("create table t (id int primary key, y int)", "insert into t values (5, 5)")
     async with source.capturing(out, tables=tables, refresh_interval=0.05):
         await out.until(lambda: (5,) in rows(source, out))
