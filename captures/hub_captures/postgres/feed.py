@@ -85,6 +85,8 @@ class Feed:
         """Bytes of the largest row beyond the limit, or of a copy that is over. libpq has buffers of that size."""
         self._replayed: Iterator[bytes] | None = None
         self._replay_end = 0
+        self._stated: list[Relation] = []
+        """Relations that were stated in blocks of a transaction and count for all from now on."""
         self._displaced: dict[int, Gathered] = {}
         """Tables that a transaction which was prepared has laid out as they were then, as the server has them now."""
         self._record_bytes_max = record_bytes_max
@@ -115,7 +117,7 @@ class Feed:
             ord("A"): self._stream_abort,
             ord("b"): self._begin_prepare,
             ord("P"): self._prepare,
-            ord("p"): self._prepare,
+            ord("p"): self._stream_prepare,
             ord("K"): self._commit_prepared,
             ord("r"): self._rollback_prepared,
         }
@@ -161,7 +163,12 @@ class Feed:
     def go_on(self) -> bool | None:
         """The obstacle is removed: what met it is judged again. True when there is another one."""
         repeat, self._repeat = self._repeat, None
-        return self._judge(*repeat) if repeat is not None else None
+        if repeat is not None:
+            return self._judge(*repeat)
+        while self._stated:
+            if self._meet(self._stated.pop()):
+                return True
+        return None
 
     def _turn_to(self, handlers: Mapping[int, Callable[[bytes], bool | None]]) -> None:
         self._current = handlers
@@ -236,6 +243,14 @@ class Feed:
         self.spool.prepare(found.xid, found.lsn)
         self._turn_to(self._handlers)
         return self.hold
+
+    def _stream_prepare(self, b: bytes) -> bool | None:
+        found = pgoutput.prepared(b)
+        self.spool.prepare(found.xid, found.lsn)
+        spooled = self.spool.find(found.xid)
+        # PostgreSQL 15 does not state them again, though others do.
+        self._stated = list(spooled.relations.values()) if spooled is not None else []
+        return self.go_on() or self.hold
 
     def _commit_prepared(self, b: bytes) -> bool:
         found = pgoutput.prepared(b)
@@ -381,6 +396,11 @@ class Feed:
 
     def _relation(self, b: bytes) -> bool:
         relation = pgoutput.relation(b)
+        if not self.is_replaying:
+            self.spool.restated(relation.oid)
+        return self._meet(relation)
+
+    def _meet(self, relation: Relation) -> bool:
         oid = relation.oid.to_bytes(4)
         if oid in self.tables:
             known = self.tables[oid]

@@ -21,6 +21,7 @@ IN_MEMORY_BYTES = 64 * 1024
 
 _ENTRY = struct.Struct(">II")
 _ORIGIN = ord("O")
+_RELATION = ord("R")
 
 
 class Spooled:
@@ -31,8 +32,9 @@ class Spooled:
         self.size = 0
         self.prepare_lsn: int | None = None
         self._file = tempfile.SpooledTemporaryFile(IN_MEMORY_BYTES, prefix="hub-spool-")  # noqa: SIM115  closed by close()
+        self.relations: dict[int, Relation] = {}
+        """Those that were stated in here, each as it was last, and not outside since."""
         self._aborted: set[int] = set()
-        self._relations: dict[int, Relation] = {}
 
     def add(self, *parts: bytes | memoryview, subxid: int = 0) -> None:
         """Keep one message, which may be large and lie elsewhere."""
@@ -51,13 +53,13 @@ class Spooled:
     def lay_out(self, relation: Relation) -> None:
         """The rows of this relation that follow are laid out so. Its last word may come from a time before the
         transaction, and another may have come by the time it commits."""
-        if self._relations.get(relation.oid) != relation:
-            self._relations[relation.oid] = relation
+        if self.relations.get(relation.oid) != relation:
+            self.relations[relation.oid] = relation
             self.add(pgoutput.relation_message(relation))
 
     def has_layout(self, oid: int) -> bool:
         """It is stated already how the rows of this relation are laid out."""
-        return oid in self._relations
+        return oid in self.relations
 
     def messages(self) -> Iterator[bytes]:
         """What is valid, in order. The file is closed at the end."""
@@ -121,6 +123,15 @@ class Spool:
         kind_end = header + 1
         subxid = int.from_bytes(b[kind_end : kind_end + 4])
         self._current.add(b[:kind_end], b[kind_end + 4 :], subxid=subxid)
+        if b[header] == _RELATION:
+            relation = pgoutput.relation(bytes(b), header + 4)
+            self._current.relations[relation.oid] = relation
+
+    def restated(self, oid: int) -> None:
+        """A relation was stated outside of the blocks: what they said of it is older."""
+        for each in self._by_xid.values():
+            if each.prepare_lsn is None:
+                each.relations.pop(oid, None)
 
     def abort(self, xid: int, subxid: int) -> None:
         """A subtransaction, or the whole, has aborted."""

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from hub.testing.postgres import PostgresMissing, PostgresServer
 from hub_captures.postgres import connection
 
 pytestmark = pytest.mark.anyio
@@ -54,3 +55,24 @@ async def test_23_a_streamed_transaction_names_its_origin(
     changes = source.changes(out, "public.t")
     assert len(changes) == 3000
     assert {record.meta["origin"] for record in changes} == {origin}
+
+
+async def test_25_relations_stated_in_a_stream_that_is_prepared_count_for_the_rows_after_it(
+    source: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(connection._WALSENDER_SETTINGS, "logical_decoding_work_mem", "64kB")
+    try:
+        server = PostgresServer(version=15)
+    except PostgresMissing as missing:
+        pytest.skip(f"PostgreSQL 15 states them only once: {missing}")
+    with server:
+        server.run("create table marks (id text primary key)")
+        own = type(source)(server, "postgres", server.dsn)
+        options = {"two_phase": True, "streaming": True}
+        out = await own.started(**options)
+        async with own.capturing(out, **options):
+            large = "insert into t select g, repeat('x', 100) from generate_series(10, 3009) g"
+            own.transaction(large, "prepare transaction 'one'")
+            own.run("insert into t values (2, 'after')", "commit prepared 'one'")
+            await own.caught_up(out)
+        assert [each.doc["id"] for each in own.changes(out, "public.t")] == [2, *range(10, 3010)]
