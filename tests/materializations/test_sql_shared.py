@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -22,6 +21,7 @@ from hub.testing.mariadb import MariaDBServer
 from hub_materializations.mysql import MySQLMaterialization
 from hub_materializations.sql.binding import SqlBinding
 from hub_materializations.sqlite import SQLiteMaterialization
+from tests.materializations.cut import cutting
 
 BINDING = Binding("c/t", "t", SqlBinding(source="c/t", table=Interpolated("t")))
 SCHEMA = describe("c/t", {"id": INT64.null(False), "name": STRING}, ("id",))
@@ -83,41 +83,16 @@ def shared(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Materializat
 async def test_mysql_reads_back_a_commit_that_nobody_saw_the_end_of(
     mariadb_server: MariaDBServer, arrives: bool
 ) -> None:
-    """A proxy cuts the connection when COMMIT comes by: before the server gets it, or when the server answers it."""
-    cutting = asyncio.Event()
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        up_reader, up_writer = await asyncio.open_connection("127.0.0.1", mariadb_server.port)
-        committing = asyncio.Event()
-
-        async def pump(source: asyncio.StreamReader, target: asyncio.StreamWriter, *, asks: bool) -> None:
-            with contextlib.suppress(ConnectionError):
-                while data := await source.read(65536):
-                    if asks and cutting.is_set() and b"\x03COMMIT" in data:
-                        committing.set()
-                        if not arrives:
-                            break
-                    elif not asks and committing.is_set():
-                        break
-                    target.write(data)
-                    await target.drain()
-            up_writer.close()
-            writer.close()
-
-        await asyncio.gather(pump(reader, up_writer, asks=True), pump(up_reader, writer, asks=False))
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    name = f"lost_{'answer' if arrives else 'commit'}"
-    through, run = mysql(mariadb_server, name, server.sockets[0].getsockname()[1])
-    async with server:
+    async with cutting(mariadb_server.port, arrives=arrives) as (port, armed):
+        through, run = mysql(mariadb_server, f"lost_{'answer' if arrives else 'commit'}", port)
         async with opened(through, "lost") as sink:
             await write(sink, 1, "kept")
             await sink.commit(at(1))
             await write(sink, 2, "unknown")
-            cutting.set()
+            armed.set()
             with pytest.raises(TransientError):
                 await sink.commit(at(2))
-        cutting.clear()
+        armed.clear()
         async with through.open(TaskName("lost")) as sink:
             assert await sink.restore() == at(2 if arrives else 1)
         assert sorted(run("SELECT id FROM t")) == ([(1,), (2,)] if arrives else [(1,)])

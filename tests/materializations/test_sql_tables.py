@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -29,6 +28,7 @@ from hub_materializations.sql.csv_text import csv_text
 from hub_materializations.sql.names import NameRule, assigned, fitted
 from hub_materializations.sql.sink import SqlSink
 from hub_materializations.sqlite import SQLiteMaterialization
+from tests.materializations.cut import cutting
 
 TASK = TaskName("tables")
 
@@ -285,39 +285,22 @@ async def test_duckdb_finds_refused_records_when_the_transaction_is_written_agai
 
 
 @pytest.mark.anyio
-async def test_a_commit_whose_answer_was_lost_is_read_back(dsn: str, postgres_server: PostgresServer) -> None:
-    """A proxy lets COMMIT through and cuts the connection before the answer."""
-    cut = asyncio.Event()
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        up_reader, up_writer = await asyncio.open_connection("127.0.0.1", postgres_server.port)
-
-        async def pump(source: asyncio.StreamReader, target: asyncio.StreamWriter, *, answers: bool) -> None:
-            with contextlib.suppress(ConnectionError):
-                while data := await source.read(65536):
-                    if answers and cut.is_set() and b"COMMIT\0" in data:
-                        break
-                    target.write(data)
-                    await target.drain()
-            target.close()
-            writer.close()
-
-        await asyncio.gather(pump(reader, up_writer, answers=False), pump(up_reader, writer, answers=True))
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    through = PostgresMaterialization(dsn=Secret(f"{dsn} port={port}"))
-    async with server:
+@pytest.mark.parametrize("arrives", [True, False], ids=["answer lost", "commit lost"])
+async def test_a_commit_that_nobody_saw_the_end_of_is_read_back(
+    dsn: str, postgres_server: PostgresServer, arrives: bool
+) -> None:
+    async with cutting(postgres_server.port, arrives=arrives) as (port, armed):
+        through = PostgresMaterialization(dsn=Secret(f"{dsn} port={port}"))
         async with opened(through) as sink:
             await sink.describe(binding(), schema())
             await sink.commit(at(1))
             await sink.write(binding(), Batch.of_docs("c/public.t", [{"id": 1}]))
-            cut.set()
+            armed.set()
             with pytest.raises(TransientError):
                 await sink.commit(at(2))
-        cut.clear()
+        armed.clear()
         async with through.open(TASK) as sink:
-            assert await sink.restore() == at(2)
+            assert await sink.restore() == at(2 if arrives else 1)
 
 
 @pytest.mark.anyio
