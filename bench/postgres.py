@@ -393,11 +393,11 @@ async def _watch(outlet: Any, rows: int, delays: list[float]) -> None:
     waiting: list[tuple[int, list[float]]] = []
     send = outlet.send
 
-    async def noting(batches: Any, position: Any) -> None:
+    async def noting(batches: Any, position: Any, note: bytes | None = None) -> None:
         written = [doc["at"] for batch in batches for doc in batch.docs]
         if written:
             waiting.append((position.lsn, written))
-        await send(batches, position)
+        await send(batches, position, note)
 
     outlet.send = noting
     while len(delays) < rows:
