@@ -39,7 +39,7 @@ COPY_STATUS_S = 1.0
 IDLE_POSITION_S = 10.0
 IDLE_POSITION_BYTES = 1 << 20
 """While nothing is captured, the position is moved on after so long or so much WAL of others."""
-REPLAY_BYTES = 1 << 20
+REPLAY_BYTES = 128 << 10
 """So much of a spooled transaction is handled before others get a turn."""
 MARK_S = 1.0
 """How often an idle server is made to flush while a copy waits for it."""
