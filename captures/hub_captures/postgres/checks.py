@@ -68,8 +68,7 @@ async def missing_rights(capture: PostgresCapture, query: Connection) -> list[Fi
         found.append(
             Finding(False, f"PostgreSQL {version // 10000} is too old", "use PostgreSQL 12 or newer")
         )
-    if capture.two_phase and (problem := two_phase_problem(version // 10000, failover=capture.failover)):
-        found.append(problem)
+    found += beyond(capture, version // 10000)
     settings = await server.settings(
         query, ["wal_level", "max_replication_slots", "max_wal_senders", "server_encoding"]
     )
@@ -93,6 +92,35 @@ async def missing_rights(capture: PostgresCapture, query: Connection) -> list[Fi
     )
     cure = f"ALTER ROLE {quoted(user)} REPLICATION; (Amazon RDS: GRANT rds_replication TO {quoted(user)};)"
     found.append(Finding(may, f"{user} may {'' if may else 'not '}replicate", "" if may else cure))
+    return found
+
+
+def beyond(capture: PostgresCapture, version: int) -> list[Finding]:
+    """The options that a server of this version does not know."""
+    is_partial = any(options.columns or options.where for options in capture.patterns)
+    needed = (
+        (capture.messages, 14, "messages", "leave messages out"),
+        (capture.streaming, 14, "streaming", "set streaming: false"),
+        (
+            is_partial,
+            15,
+            "columns and where of a table",
+            "leave them out, and let a mapping drop what is not wanted",
+        ),
+        (
+            capture.origin == "none",
+            16,
+            "origin: none",
+            "set origin: any, and let a mapping drop records with @origin",
+        ),
+    )
+    found = [
+        Finding(False, f"{what} needs PostgreSQL {since}, this is {version}", cure)
+        for wanted, since, what, cure in needed
+        if wanted and version < since
+    ]
+    if capture.two_phase and (problem := two_phase_problem(version, failover=capture.failover)):
+        found.append(problem)
     return found
 
 
