@@ -1,4 +1,4 @@
-"""Random histories of one table, and the model that says what a destination must hold after them.
+"""Random histories of one table.
 
 A history is what a source could have done: creates, updates (some of them leaving out unchanged large
 fields), deletes (of keys never seen, too), key changes, truncates, snapshot reads, in transactions, and
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from hub import cdc
@@ -19,8 +19,6 @@ from hub.record import (
     BACKFILL,
     CREATE,
     DELETE,
-    MARKS,
-    OPERATIONS,
     READ,
     SWEEP,
     TRUNCATE,
@@ -52,6 +50,8 @@ from hub.schema.types import (
 
 COLLECTION = "source/public.things"
 KEYS = 12
+REKEYED_MIN = 4
+"""Transactions between two changes of a key's columns: no commit of the kit has more."""
 START_MS = 1_700_000_000_000
 
 TEXTS = ("", "null", "NULL", "\\N", "a'b\"c", "back\\slash \\n", "tab\tline\nreturn\r\x08\x0c\x01\x7f", "é ß 漢 😀", "{}", "%s %% $1 ?",
@@ -169,12 +169,14 @@ def history(
     extremes: bool,
     backfills: bool = True,
     keyed: bool = True,
+    rekeyed: bool = True,
     transactions: int = 12,
     schema_changes: int = 0,
 ) -> History:
     """A random history. With `schema_changes` the table begins small and its schema changes so many times. `keyed`:
-    the destination tells rows apart by the key, so that text in it may become JSON."""
-    maker = _Maker(random.Random(seed), extremes, backfills, keyed, small=schema_changes > 0)
+    the destination tells rows apart by the key, so that text in it may become JSON. `rekeyed`: the key may go over to
+    other columns."""
+    maker = _Maker(random.Random(seed), extremes, backfills, keyed, rekeyed, small=schema_changes > 0)
     return maker.make(transactions, schema_changes)
 
 
@@ -189,11 +191,23 @@ def read_again(told: History) -> History:
 
 class _Maker:
     def __init__(
-        self, chance: random.Random, extremes: bool, backfills: bool, keyed: bool, *, small: bool
+        self,
+        chance: random.Random,
+        extremes: bool,
+        backfills: bool,
+        keyed: bool,
+        rekeyed: bool,
+        *,
+        small: bool,
     ) -> None:
         self._chance = chance
         self._keyed = keyed
-        self._key_grown = False
+        self._rekeys = chance.random() < 0.4 and rekeyed
+        """Whether the key goes over to other columns; its type then stays."""
+        self._key_grown = self._rekeys
+        self._rekeyed_at = 0
+        self._gone: list[dict[str, Any]] = []
+        """Rows that have gone without a word, until a backfill tells."""
         self._backfills = backfills
         self._unread: list[tuple[Any, ...]] | None = None
         """The keys that the backfill which is under way has still to read."""
@@ -201,7 +215,7 @@ class _Maker:
         self._key = chance.choice((("key",), ("key",), ("key", "part")))
         key_type = chance.choice((INT64, STRING))
         self._types: dict[str, ColumnType] = {"key": key_type.null(False)}
-        if len(self._key) == 2:
+        if len(self._key) == 2 or self._rekeys:
             self._types["part"] = STRING.null(False)
         self._values: dict[str, list[Any]] = {}
         self._grown: dict[str, int] = {}
@@ -225,6 +239,11 @@ class _Maker:
                     changes.append(self._schema())
                 elif self._chance.random() < 0.05 and self._evolve():
                     changes.append(self._schema())
+                elif (
+                    self._rekeys and number - self._rekeyed_at >= REKEYED_MIN and self._chance.random() < 0.4
+                ):
+                    self._rekeyed_at = number
+                    changes += self._rekey()
                 changes += self._change()
             transactions.append(changes)
         return History(
@@ -251,7 +270,7 @@ class _Maker:
             name for name in COLUMNS if name not in self._types and name.casefold() not in self._dropped
         ]
         growing = [n for n in GROWTH if n in self._types and self._grown.get(n, 0) < len(GROWTH[n])]
-        dropped = [n for n in self._types if n not in self._key]
+        dropped = [n for n in self._types if n not in ("key", "part")]
         choice = self._chance.random()
         if choice < 0.06 and self._evolve_key():
             return True
@@ -290,6 +309,33 @@ class _Maker:
             self._unread = None if self._unread is None else list(map(texts, self._unread))
         return True
 
+    def _rekey(self) -> list[Change | CollectionSchema]:
+        """The key goes over to other columns, once the rows are gone that it would not tell apart."""
+        keys = (("key",), ("part",), ("key", "part"))
+        fresh = self._chance.choice([key for key in keys if key != self._key])
+        # What a destination still shows of rows that are gone must not have the key of another.
+        shown = {tuple(row[name] for name in self._key): row for row in self._gone} | self._live
+        gone = [row for key, row in shown.items() if key not in self._live]
+        taken = [tuple(row[name] for name in fresh) for row in gone]
+        if len(set(taken)) < len(taken) or any(
+            tuple(r[n] for n in fresh) in taken for r in self._live.values()
+        ):
+            return []
+        self._gone = gone
+        changes: list[Change | CollectionSchema] = []
+        rows: dict[tuple[Any, ...], dict[str, Any]] = {}
+        names = {}
+        for old, row in list(self._live.items()):
+            key = tuple(row[name] for name in fresh)
+            if key in rows:
+                changes.append(self._delete(old))
+            else:
+                rows[key], names[old] = row, key
+        if self._unread is not None:
+            self._unread = [names[old] for old in self._unread if old in names]
+        self._key, self._live = fresh, rows
+        return [*changes, self._schema()]
+
     def _change(self) -> list[Change]:
         if self._backfills:
             if self._unread is not None and self._chance.random() < 0.4:
@@ -315,7 +361,7 @@ class _Maker:
         """Some rows have gone from the source, and nobody has said so."""
         for key in self._chance.sample(list(self._live), self._chance.randint(0, len(self._live))):
             if self._chance.random() < 0.5:
-                del self._live[key]
+                self._gone.append(self._live.pop(key))
         self._unread = self._chance.sample(list(self._live), len(self._live))
         return Change(BACKFILL, {}, self._ts_ms)
 
@@ -324,19 +370,27 @@ class _Maker:
         assert self._unread is not None
         if not self._unread:
             self._unread = None
+            self._gone = []
             return [Change(SWEEP, {}, self._ts_ms)]
         keys = [self._unread.pop() for _ in range(min(len(self._unread), self._chance.randint(1, 5)))]
         return [Change(READ, dict(self._live[key]), self._ts_ms) for key in keys if key in self._live]
 
     def _new_key(self) -> tuple[Any, ...]:
+        return tuple(self._new(name) for name in self._key)
+
+    def _new(self, name: str) -> Any:
+        """A value of the fields that the key is, or may be."""
+        if name == "part":
+            return self._chance.choice(("", "a", "A"))
         number = self._chance.randrange(KEYS)
         kind = self._types["key"].kind
         text = self._chance.choice((KEY_TEXTS[number % len(KEY_TEXTS)], str(number)))
-        first = number if kind == "integer" or (kind == "json" and self._chance.random() < 0.3) else text
-        return (first,) if len(self._key) == 1 else (first, self._chance.choice(("", "a", "A")))
+        return number if kind == "integer" or (kind == "json" and self._chance.random() < 0.3) else text
 
     def _document(self, key: tuple[Any, ...]) -> dict[str, Any]:
         found: dict[str, Any] = dict(zip(self._key, key, strict=True))
+        if self._rekeys:
+            found |= {name: self._new(name) for name in ("key", "part") if name not in found}
         for name, values in self._values.items():
             found[name] = self._chance.choice(values)
         return found
@@ -371,103 +425,3 @@ def _held(known: ColumnType, wanted: ColumnType) -> ColumnType:
     if known.kind == "json" or (known.kind == "string" and known.length is None):
         return known
     return widen(known.null(), wanted.null())
-
-
-@dataclass(slots=True)
-class Model:
-    """What a table must hold, record by record."""
-
-    key: tuple[str, ...]
-    mode: str = "upsert"
-    soft: bool = False
-    rows: dict[tuple[Any, ...], dict[str, Any]] = field(default_factory=dict)
-    log: list[dict[str, Any]] = field(default_factory=list)
-    seen: set[tuple[Any, ...]] | None = None
-    """The keys that were read or written since the backfill began that is under way."""
-
-    def describe(self, schema: CollectionSchema) -> None:
-        """A schema holds from here on. A key that is text now is so in all rows."""
-        cast = [c.name for c in schema.columns() if c.name in self.key and c.type.kind == "string"]
-        if self.mode == "append" or not cast:
-            return
-        for row in [*self.rows.values(), *self.log]:
-            row |= {name: str(row[name]) for name in cast}
-        place = {self.key.index(name) for name in cast}
-
-        def again(key: tuple[Any, ...]) -> tuple[Any, ...]:
-            return tuple(str(cell) if i in place else cell for i, cell in enumerate(key))
-
-        self.rows = {again(key): row for key, row in self.rows.items()}
-        self.seen = None if self.seen is None else set(map(again, self.seen))
-
-    def take(self, change: Change) -> None:
-        """One more change."""
-        if self.mode != "append":
-            if change.op in MARKS:
-                self._take_mark(change)
-                return
-            if self.seen is not None and change.op not in (DELETE, TRUNCATE):
-                self.seen.add(self._key_of(change))
-        match self.mode:
-            case "append":
-                if change.op not in MARKS:
-                    self.log.append({**change.document, "_operation": OPERATIONS[change.op]})
-            case "history":
-                self._take_version(change)
-            case _:
-                self._take_state(change)
-
-    def held(self) -> list[dict[str, Any]]:
-        """The rows that the table must hold."""
-        return list(self.rows.values()) if self.mode == "upsert" else self.log
-
-    def _key_of(self, change: Change) -> tuple[Any, ...]:
-        return tuple(change.document[name] for name in self.key)
-
-    def _merged(self, change: Change, before: Mapping[str, Any]) -> dict[str, Any]:
-        return {**dict(change.document), **{name: before.get(name) for name in change.unchanged}}
-
-    def _take_state(self, change: Change) -> None:
-        if change.op == TRUNCATE:
-            for row in self.rows.values():
-                row["_deleted_at"] = row.get("_deleted_at") or change.ts_ms
-            if not self.soft:
-                self.rows.clear()
-            return
-        key = self._key_of(change)
-        if change.op != DELETE:
-            self.rows[key] = self._merged(change, self.rows.get(key, {}))
-        elif not self.soft:
-            self.rows.pop(key, None)
-        elif key in self.rows:
-            self.rows[key]["_deleted_at"] = self.rows[key].get("_deleted_at") or change.ts_ms
-
-    def _take_mark(self, change: Change) -> None:
-        if change.op == BACKFILL:
-            self.seen = set()
-            return
-        gone = [key for key in self.rows if key not in self.seen] if self.seen is not None else []
-        for key in gone:
-            row = self.rows[key] if self.soft else self.rows.pop(key)
-            if self.soft:
-                row["_deleted_at"] = row.get("_deleted_at") or change.ts_ms
-            elif self.mode == "history":
-                row |= {"_valid_to": change.ts_ms, "_is_current": False}
-        self.seen = None
-
-    def _take_version(self, change: Change) -> None:
-        if change.op == READ and self.seen is not None:
-            held = self.rows.get(self._key_of(change), {})
-            if held and all(held.get(name) == value for name, value in change.document.items()):
-                return
-        keys = [self._key_of(change)] if change.op != TRUNCATE else list(self.rows)
-        for key in keys:
-            before = self.rows.pop(key, None)
-            if before is not None:
-                before["_valid_to"] = change.ts_ms
-                before["_is_current"] = False
-            if change.op not in (DELETE, TRUNCATE):
-                version = self._merged(change, before or {})
-                version |= {"_valid_from": change.ts_ms, "_valid_to": None, "_is_current": True}
-                self.rows[key] = version
-                self.log.append(version)

@@ -36,7 +36,7 @@ from hub.spec import Duration, Size, Spec
 
 from .sql import statements
 from .sql.binding import SqlBinding
-from .sql.dialect import Cast, Dependent, ExistingColumn, ExistingTable, TableName
+from .sql.dialect import MARK, Cast, Dependent, ExistingColumn, ExistingTable, TableName
 from .sql.driver import Refused
 from .sql.duckdb_types import DIALECT, sql_type
 from .sql.layout import Layout
@@ -44,6 +44,7 @@ from .sql.memory_file import MemoryFiles
 from .sql.plan import plan
 from .sql.rebuild import rebuilt
 from .sql.reduce import Load
+from .sql.rekey import Rekey
 from .sql.sink import SqlSink
 
 LINE_BYTES_MIN = 1 << 20
@@ -191,17 +192,27 @@ class _Driver:
             f"SELECT 1 FROM duckdb_constraints() {_OF_TABLE} AND constraint_type <> 'NOT NULL'",
             [*place, *place],
         )
-        return ExistingTable(tuple(ExistingColumn(*column) for column in columns), is_fixed=bool(fixed))
+        made = tuple(ExistingColumn(*column) for column in columns)
+        own = self.fetch(f"SELECT 1 FROM duckdb_tables() {_OF_TABLE} AND comment = ?", [*place, MARK])
+        needed = tuple(column.name for column in made if not (column.nullable or column.has_default))
+        return ExistingTable(made, own_key=needed if own else (), is_fixed=bool(fixed))
 
     def dependents(self, table: TableName, columns: Sequence[str]) -> list[Dependent]:
         """None: views go by name."""
         return []
 
-    def rebuild(self, table: TableName, existing: ExistingTable, casts: Mapping[str, Cast]) -> list[str]:
+    def rebuild(
+        self, table: TableName, existing: ExistingTable, casts: Mapping[str, Cast], rekey: Rekey | None = None
+    ) -> list[str]:
         """With the table's indexes, and the comments on it and its columns."""
+        if rekey is not None and not casts and not existing.is_fixed:
+            target, quoted = table.sql(DIALECT), DIALECT.quoted
+            free = [f"ALTER TABLE {target} ALTER COLUMN {quoted(n)} DROP NOT NULL" for n in rekey.freed]
+            need = [f"ALTER TABLE {target} ALTER COLUMN {quoted(n)} SET NOT NULL" for n in rekey.needed]
+            return free + need
         place = [table.schema, table.table]
         ((text, comment),) = self.fetch(f"SELECT sql, comment FROM duckdb_tables() {_OF_TABLE}", place)
-        made = rebuilt(text, table, existing, casts, DIALECT)
+        made = rebuilt(text, table, existing, casts, rekey, DIALECT)
         name = table.sql(DIALECT)
         if comment is not None:
             made.append(f"COMMENT ON TABLE {name} IS {_literal(comment)}")

@@ -36,14 +36,15 @@ from hub.spec import Duration, Secret
 
 from .sql import statements
 from .sql.binding import SqlBinding
-from .sql.dialect import Cast, Dependent, Dialect, ExistingColumn, ExistingTable, TableName
+from .sql.dialect import MARK, Cast, Dependent, Dialect, ExistingColumn, ExistingTable, TableName
 from .sql.driver import Refused
 from .sql.layout import Layout
 from .sql.mysql_load import FORMAT, NAME, LoadingConnection, load_text
-from .sql.mysql_rebuild import Index, rebuilt
+from .sql.mysql_rebuild import Index, moved, rebuilt, rekeyed
 from .sql.mysql_types import DIALECT, spelled
 from .sql.plan import plan
 from .sql.reduce import Load
+from .sql.rekey import Rekey
 from .sql.sink import SqlSink
 
 STATEMENT_BYTES = 4 << 20
@@ -249,16 +250,34 @@ class _Driver:
             "GROUP BY index_name ORDER BY index_name <> 'PRIMARY', index_name",
             place,
         )
-        return ExistingTable(columns, tuple(tuple(names.split("\0")) for (names,) in uniques))
+        own = self.fetch(
+            "SELECT index_name, group_concat(column_name ORDER BY seq_in_index SEPARATOR 0x00), "
+            "index_name <> 'PRIMARY' OR max(index_comment) = %s FROM information_schema.statistics "
+            "WHERE table_schema = %s AND table_name = %s AND index_name IN ('PRIMARY', %s) GROUP BY index_name",
+            (MARK, *place, table.current_index(self.dialect)),
+        )
+        keys = {name: tuple(names.split("\0")) for name, names, is_own in own if is_own}
+        current = keys.get(table.current_index(self.dialect), ())[:-1]
+        return ExistingTable(
+            columns,
+            tuple(tuple(names.split("\0")) for (names,) in uniques),
+            own_key=keys.get("PRIMARY", current),
+            key_name="PRIMARY" if any(name == "PRIMARY" for name, _, _ in own) else "",
+        )
 
     def dependents(self, table: TableName, columns: Sequence[str]) -> list[Dependent]:
         """None: views of MySQL go by name."""
         return []
 
-    def rebuild(self, table: TableName, existing: ExistingTable, casts: Mapping[str, Cast]) -> list[str]:
+    def rebuild(
+        self, table: TableName, existing: ExistingTable, casts: Mapping[str, Cast], rekey: Rekey | None = None
+    ) -> list[str]:
+        keyed = rekeyed(rekey, table, self.dialect) if rekey is not None else []
+        if not casts:
+            return keyed
         place = (table.schema, table.table)
         parts = self.fetch(
-            "SELECT index_name, non_unique, index_type, column_name, sub_part, collation = 'D' "
+            "SELECT index_name, non_unique, index_type, index_comment, column_name, sub_part, collation = 'D' "
             "FROM information_schema.statistics WHERE table_schema = %s AND table_name = %s "
             "ORDER BY index_name, seq_in_index",
             place,
@@ -269,10 +288,12 @@ class _Driver:
             place,
         )
         indexes: dict[str, Index] = {}
-        for name, many, kind, column, length, descends in parts:
-            index = indexes.setdefault(name, Index(name, not many, kind, []))
+        for name, many, kind, comment, column, length, descends in parts:
+            index = indexes.setdefault(name, Index(name, not many, kind, comment, []))
             index.columns.append((column, length, bool(descends)))
-        return rebuilt(table, existing, casts, list(indexes.values()), dict(told), self.dialect)
+        if rekey is not None:
+            indexes = moved(rekey, existing, indexes)
+        return [*keyed, *rebuilt(table, existing, casts, list(indexes.values()), dict(told), self.dialect)]
 
     def _json_columns(self, place: tuple[str | None, str]) -> set[str]:
         """In MariaDB, a JSON column is text with the check ``json_valid(`name`)``."""

@@ -37,13 +37,15 @@ from hub.spec import Duration, Secret
 from .sql import statements
 from .sql.binding import SqlBinding
 from .sql.csv_text import csv_text
-from .sql.dialect import Cast, Dependent, Dialect, ExistingColumn, ExistingTable, TableName
+from .sql.dialect import MARK, Cast, Dependent, Dialect, ExistingColumn, ExistingTable, TableName
 from .sql.driver import Refused
 from .sql.layout import Layout
 from .sql.plan import plan
+from .sql.postgres_key import OWN_KEY, rekeyed
 from .sql.postgres_types import dialect_of
 from .sql.postgres_views import dependents
 from .sql.reduce import Load
+from .sql.rekey import Rekey
 from .sql.sink import SqlSink
 
 ROWS_SMALL = 100
@@ -232,15 +234,23 @@ class _Driver:
             "GROUP BY i.indexrelid, i.indisprimary ORDER BY i.indisprimary DESC, i.indexrelid",
             (oid,),
         )
+        own = self.fetch(OWN_KEY, (oid, MARK, table.current_index(self.dialect)))
         return ExistingTable(
-            tuple(ExistingColumn(*column) for column in columns), tuple(tuple(names) for (names,) in uniques)
+            tuple(ExistingColumn(*column) for column in columns),
+            tuple(tuple(names) for (names,) in uniques),
+            own_key=next((tuple(names) for _, is_own, names in own if is_own), ()),
+            key_name=next((name for name, _, _ in own if name), ""),
         )
 
     def dependents(self, table: TableName, columns: Sequence[str]) -> list[Dependent]:
         return dependents(self.fetch, table, columns)
 
-    def rebuild(self, table: TableName, existing: ExistingTable, casts: Mapping[str, Cast]) -> list[str]:
-        raise AssertionError("PostgreSQL alters every column in place")
+    def rebuild(
+        self, table: TableName, existing: ExistingTable, casts: Mapping[str, Cast], rekey: Rekey | None = None
+    ) -> list[str]:
+        assert not casts, "PostgreSQL alters every column in place"
+        assert rekey is not None
+        return rekeyed(rekey, table, existing, self.dialect)
 
     def spellings(self, table: TableName) -> list[str]:
         return []

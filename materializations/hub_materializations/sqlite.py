@@ -63,7 +63,9 @@ from .sql.names import NameRule
 from .sql.plan import plan
 from .sql.rebuild import rebuilt
 from .sql.reduce import Load
+from .sql.rekey import Rekey
 from .sql.sink import SqlSink
+from .sql.table_text import OWN_KEY, own_key
 
 
 class SQLiteMaterialization(Materialization, frozen=True, kw_only=True):
@@ -220,6 +222,8 @@ def _boolean(value: bool) -> int:
     return int(value)
 
 
+_INDEX_CURRENT = "CREATE UNIQUE INDEX {name} ON {table} ({key}) WHERE {current}"
+
 DIALECT = Dialect(
     name="SQLite",
     sql_type=_sql_type,
@@ -239,7 +243,9 @@ DIALECT = Dialect(
     copies_types=False,
     same=lambda one, other, _type: f"{one} IS {other}",
     cursor_types=("TEXT", "BIGINT", "TEXT"),
-    index_current="CREATE UNIQUE INDEX {name} ON {table} ({key}) WHERE {current}",
+    index_current=_INDEX_CURRENT,
+    move_current=("DROP INDEX IF EXISTS {name}", _INDEX_CURRENT),
+    key_clause=f"CONSTRAINT {OWN_KEY} PRIMARY KEY ({{key}})",
 )
 
 
@@ -264,11 +270,12 @@ class _Driver:
 
     def existing(self, table: TableName) -> ExistingTable | None:
         found = self.fetch(
-            "SELECT type FROM sqlite_master WHERE name = ? AND type IN ('table', 'view')", [table.table]
+            "SELECT type, sql FROM sqlite_master WHERE name = ? AND type IN ('table', 'view')", [table.table]
         )
         if not found:
             return None
-        if found == [("view",)]:
+        ((kind, text),) = found
+        if kind == "view":
             return ExistingTable((), is_view=True)
         columns = self.fetch(
             'SELECT name, type, "notnull" = 0, dflt_value IS NOT NULL, hidden IN (2, 3), pk FROM pragma_table_xinfo(?)',
@@ -281,8 +288,17 @@ class _Driver:
         ):
             names = self.fetch("SELECT name FROM pragma_index_info(?) ORDER BY seqno", [index])
             uniques.append(tuple(name for (name,) in names))
+        current = self.fetch(
+            "SELECT i.name FROM sqlite_master m, pragma_index_info(m.name) i "
+            "WHERE m.type = 'index' AND m.tbl_name = ? AND m.name = ? ORDER BY i.seqno",
+            [table.table, table.current_index(DIALECT)],
+        )
+        own = primary if primary and own_key(text) else tuple(name for (name,) in current)
         return ExistingTable(
-            tuple(ExistingColumn(*row[:2], *map(bool, row[2:5])) for row in columns), tuple(uniques)
+            tuple(ExistingColumn(*row[:2], *map(bool, row[2:5])) for row in columns),
+            tuple(uniques),
+            own_key=own,
+            key_name="PRIMARY" if primary else "",
         )
 
     def dependents(self, table: TableName, columns: Sequence[str]) -> list[Dependent]:
@@ -296,11 +312,15 @@ class _Driver:
             found.append(Dependent(f"DROP {kind.upper()} {DIALECT.quoted(name)}", (text,)))
         return found
 
-    def rebuild(self, table: TableName, existing: ExistingTable, casts: Mapping[str, Cast]) -> list[str]:
+    def rebuild(
+        self, table: TableName, existing: ExistingTable, casts: Mapping[str, Cast], rekey: Rekey | None = None
+    ) -> list[str]:
+        if not casts and rekey is not None and not (rekey.is_unique or rekey.freed):
+            return []
         ((text,),) = self.fetch(
             "SELECT sql FROM sqlite_master WHERE type = 'table' AND name = ?", [table.table]
         )
-        return rebuilt(text, table, existing, casts, DIALECT)
+        return rebuilt(text, table, existing, casts, rekey, DIALECT)
 
     def spellings(self, table: TableName) -> list[str]:
         found = self.fetch("SELECT name FROM sqlite_master WHERE name = ? COLLATE NOCASE", [table.table])

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from hub.testing.mariadb import MariaDBMissing, MariaDBServer
+from tests.materializations.sql_databases import database as database
 
 
 @pytest.fixture(scope="session")

@@ -351,7 +351,7 @@ async def test_a_plan_says_what_would_be_done_and_does_nothing(dsn: str, tmp_pat
         PostgresMaterialization(dsn=Secret(dsn), schema="new"),
     ):
         texts = await spec.plan(TASK, [(binding(), schema())])
-        assert [text.split(" (")[0] for text in texts][-1].startswith("CREATE TABLE ")
+        assert texts[-2].startswith("CREATE TABLE ")
         assert any("hub_cursors" in text for text in texts)
         assert await spec.plan(TASK, [(binding(), schema())]) == texts
     assert not path.exists()

@@ -9,7 +9,7 @@ statement in the transaction of the mark that asks for it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 
 from hub.record import DELETE, READ
@@ -24,6 +24,8 @@ from .plan import complete
 from .reduce import Load
 from .rows import Row, Rows
 from .underway import Underway
+
+PREFIX = "hub_seen_"
 
 _INDEX = "hub_index"
 
@@ -49,7 +51,7 @@ class Backfills:
 
     def of(self, layout: Layout) -> Sweep | None:
         """The backfill that goes on for this table."""
-        seen = self._seen(layout.table)
+        seen = self._seen(layout)
         if seen.table not in self._underway.rows:
             return None
         fields = tuple(column for column in layout.columns if column.origin == "field")
@@ -59,7 +61,7 @@ class Backfills:
 
     def preparing(self, layout: Layout) -> list[str]:
         """The statements that make tables, before a backfill may begin."""
-        seen, made = self._seen(layout.table), self._underway.preparing()
+        seen, made = self._seen(layout), self._underway.preparing()
         there, table = self._driver.existing(seen), self._driver.existing(layout.table)
         assert table is not None
         if there is not None and _types(layout, there) == _types(layout, table):
@@ -70,18 +72,18 @@ class Backfills:
 
     def begin(self, layout: Layout, since: str) -> None:
         """From here on, keys are remembered; what an earlier backfill has remembered is not."""
-        seen = self._seen(layout.table)
+        seen = self._seen(layout)
         self._driver.execute(statements.truncate(self._dialect, seen))
         self._underway.begin(seen, str(layout.table), since)
 
     def since(self, layout: Layout) -> str | None:
         """Since when the backfill of this table goes on."""
-        row = self._underway.rows.get(self._seen(layout.table).table)
+        row = self._underway.rows.get(self._seen(layout).table)
         return row.since if row is not None else None
 
     def follow(self, layout: Layout, other: TableName) -> None:
         """The rows of another table have become those of this one; so have the keys that were remembered of them."""
-        seen, theirs = self._seen(layout.table), self._seen(other)
+        seen, theirs = self._seen(layout), self._seen(replace(layout, table=other))
         if theirs.table not in self._underway.rows:
             return
         if seen.table in self._underway.rows:
@@ -93,10 +95,17 @@ class Backfills:
         self._underway.drop(theirs)
 
     def fitting(self, layout: Layout) -> list[str]:
-        """The statements that give the remembered keys the types that the table's key has by now."""
-        seen = self._seen(layout.table)
+        """The statements that give the remembered keys the types that the table's key has by now; or that make room
+        to remember them by other columns, before `go_over`."""
+        seen = self._seen(layout)
         if seen.table not in self._underway.rows:
-            return []
+            there, table = self._driver.existing(seen), self._driver.existing(layout.table)
+            if self._former(layout) is None or table is None:
+                return []
+            if there is not None and _types(layout, there) == _types(layout, table):
+                return []
+            left = [f"DROP TABLE {seen.sql(self._dialect)}"] if there is not None else []
+            return [*left, *_create(layout, table, seen, self._dialect)]
         there, table = self._driver.existing(seen), self._driver.existing(layout.table)
         assert there is not None and table is not None
         if _types(layout, there) == _types(layout, table):
@@ -104,6 +113,48 @@ class Backfills:
         found = changes(_keys(layout, seen), there, self._dialect, evolution="evolve", clash="rebuild")
         complete(found, seen, there, self._driver)
         return found.statements
+
+    def _former(self, layout: Layout) -> TableName | None:
+        """Where the keys of this table are remembered by the columns that were its key, in a backfill that goes on."""
+        if layout.mode == "append":
+            return None
+        seen, target = self._seen(layout), str(layout.table)
+        names = (name for name, row in self._underway.rows.items() if row.target == target)
+        return next(
+            (
+                TableName(seen.schema, name)
+                for name in names
+                if name.startswith(PREFIX) and name != seen.table
+            ),
+            None,
+        )
+
+    def go_over(self, layout: Layout) -> bool:
+        """If the key of the table has gone over to other columns, remember the rows of before by these."""
+        seen, former = self._seen(layout), self._former(layout)
+        if former is None or seen.table in self._underway.rows:
+            return False
+        dialect = self._dialect
+        there, table = self._driver.existing(former), self._driver.existing(layout.table)
+        assert there is not None and table is not None
+        old = tuple(column.name for column in there.columns)
+        row = self._underway.rows[former.table]
+        self._driver.execute(statements.truncate(dialect, seen))
+        # Where somebody has renamed a column, it is not known any more which rows were read: none may be swept.
+        if all(table.column(name) is not None for name in old):
+            cells = ", ".join(f"t.{dialect.quoted(name)}" for name in layout.key_names)
+            text = (
+                f"INSERT INTO {seen.sql(dialect)} ({dialect.listed(layout.key_names)}) SELECT DISTINCT {cells} "
+                f"FROM {layout.table.sql(dialect)} AS t JOIN {former.sql(dialect)} AS s ON {statements.joined(dialect, old)}"
+            )
+            if layout.mode == "history":
+                # A version that has ended may have had what is another row's key by now.
+                text += f" WHERE t.{dialect.quoted(layout.columns[layout.index('is_current')].name)}"
+            self._driver.execute(text)
+            self._underway.begin(seen, row.target, row.since)
+        self._underway.over(former)
+        self._underway.drop(former)
+        return True
 
     def saw(self, sweep: Sweep, rows: Rows) -> None:
         """Remember the keys of the rows that were read or written."""
@@ -160,16 +211,17 @@ class Backfills:
 
     def sweep(self, layout: Layout, mark: statements.Mark | None, at: object) -> None:
         """Remove or mark what was not seen, and forget the backfill."""
-        seen = self._seen(layout.table)
+        seen = self._seen(layout)
         text = statements.sweep(self._dialect, layout.table, layout.key_names, mark, seen)
         self._driver.execute(text, (at,) if mark is not None else ())
         self._underway.over(seen)
         self._underway.drop(seen)
 
-    def _seen(self, table: TableName) -> TableName:
+    def _seen(self, layout: Layout) -> TableName:
         """Where the keys are remembered: beside the cursors, where we may make tables."""
-        digest = sha256(repr((self._task, table.schema, table.table)).encode()).hexdigest()[:24]
-        return TableName(self._driver.default_schema, f"hub_seen_{digest}")
+        table, key = layout.table, layout.key_names
+        digest = sha256(repr((self._task, table.schema, table.table, key)).encode()).hexdigest()[:24]
+        return TableName(self._driver.default_schema, f"{PREFIX}{digest}")
 
 
 def repeated_reads(rows: Rows) -> int | None:

@@ -13,9 +13,12 @@ from typing import Any, Literal, NamedTuple
 from hub.schema import ColumnType
 from hub.schema.types import Kind
 
-from .names import NameRule, quoted
+from .names import NameRule, fitted, quoted
 
 ALTER_TYPE = "ALTER TABLE {table} ALTER COLUMN {column} TYPE {type} USING {value}"
+
+MARK = "hub"
+"""What the catalog has beside a key that hub has declared, and may therefore replace."""
 
 Upsert = Literal["merge", "on_conflict", "on_duplicate_key"]
 
@@ -58,6 +61,13 @@ class Dialect:
     upsert: Upsert = "on_conflict"
     primary_key: bool = True
     """Declare the key, and require it of tables that are there already. Without, a merge joins."""
+    key_clause: str = "PRIMARY KEY ({key})"
+    """How a table that is made declares its key."""
+    key_mark: Callable[[str], str | None] = lambda _table: None
+    """The statement that says, of the key of a table that was just made, that hub has declared it, where that is no
+    part of the declaration. It is then `ExistingTable.own_key`."""
+    drop_key: str | None = None
+    """The part of an `ALTER TABLE` that drops the primary key `{name}`; None: there is none."""
     quote: str = '"'
     parameter: str = "?"
     """How a parameter is written; `{n}` is its number, from 1."""
@@ -84,6 +94,10 @@ class Dialect:
     """What a temporary table is called when it is dropped; MySQL would commit if it were called a table."""
     index_current: str | None = None
     """How the current versions of a history are kept unique and found; None: not by an index."""
+    indexed: Callable[[str, ColumnType], str] = lambda column, _type: column
+    """How a column of a type stands in that index."""
+    move_current: tuple[str, ...] = ()
+    """The statements that make this index over other columns."""
     table_options: str = ""
     """What follows the columns of a new table."""
     cursor_types: tuple[str, str, str] = ("text", "bigint", "text")
@@ -121,6 +135,10 @@ class TableName:
             return dialect.quoted(self.table)
         return f"{dialect.quoted(self.schema)}.{dialect.quoted(self.table)}"
 
+    def current_index(self, dialect: Dialect) -> str:
+        """The name of the index over the current versions of a history."""
+        return fitted(f"{self.table}_current", dialect.names)
+
 
 class ExistingColumn(NamedTuple):
     """A column as the catalog of the database describes it. `type` is spelled as `Dialect.sql_type` spells."""
@@ -153,6 +171,11 @@ class ExistingTable:
 
     columns: tuple[ExistingColumn, ...]
     uniques: tuple[tuple[str, ...], ...] = ()
+    own_key: tuple[str, ...] = ()
+    """The columns of the key that hub has declared, or that the index of a history's current versions has. Empty:
+    the table is the user's, or has no key."""
+    key_name: str = ""
+    """The name of the primary key, where it has one."""
     is_view: bool = False
     is_fixed: bool = False
     """Whether something of the table's, such as an index, keeps the database from altering its columns."""

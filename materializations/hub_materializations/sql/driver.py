@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from .dialect import Cast, Dependent, Dialect, ExistingTable, TableName
 from .layout import Layout
 from .reduce import Load
+from .rekey import Rekey
 from .statements import Mark
 
 
@@ -45,9 +46,12 @@ class Driver(Protocol):
         """What has to make way while the types of these columns change, each before what stands on it."""
         ...
 
-    def rebuild(self, table: TableName, existing: ExistingTable, casts: Mapping[str, Cast]) -> list[str]:
-        """The statements that put a table with these columns cast in the place of the table, with all that is its
-        own, so that at no moment there is none, or half of it. FatalError says what stands against it."""
+    def rebuild(
+        self, table: TableName, existing: ExistingTable, casts: Mapping[str, Cast], rekey: Rekey | None = None
+    ) -> list[str]:
+        """The statements that put a table with these columns cast, and with another key, in the place of the table,
+        with all that is its own, so that at no moment there is none, or half of it. FatalError says what stands
+        against it."""
         ...
 
     def spellings(self, table: TableName) -> list[str]:

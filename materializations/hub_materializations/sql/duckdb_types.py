@@ -25,7 +25,7 @@ from hub.schema.types import (
     UUID,
 )
 
-from .dialect import Converter, Dialect
+from .dialect import MARK, Converter, Dialect
 from .durations import in_words
 from .names import NameRule
 
@@ -179,6 +179,7 @@ DIALECT = Dialect(
     upsert="merge",
     integers_become_floats=True,
     primary_key=False,
+    key_mark=f"COMMENT ON TABLE {{}} IS '{MARK}'".format,
     names=NameRule(folds_case=True),
     savepoints=False,
     cursor_types=("VARCHAR", "BIGINT", "VARCHAR"),

@@ -20,7 +20,8 @@ from hub.schema.types import FLOAT64, JSON, STRING
 from .binding import Clash, Evolution
 from .dialect import Cast, Dependent, Dialect, ExistingColumn, ExistingTable, TableName
 from .layout import Layout, LayoutColumn
-from .names import fitted, hashed
+from .names import hashed
+from .rekey import Rekey
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,10 @@ class Changes:
     """The columns whose type the statements change."""
     casts: dict[str, Cast] = field(default_factory=dict)
     """The columns whose type only a table that is rebuilt can have."""
+    rekey: Rekey | None = None
+    """The key that the table gets."""
+    after: list[str] = field(default_factory=list)
+    """What only makes statements faster, and may wait for the commit where it would be one."""
 
     def around(self, dependents: Sequence[Dependent]) -> None:
         """Have these make way first, and stand there again at the end."""
@@ -50,40 +55,56 @@ def changes(
 ) -> Changes:
     """The way from `existing` to a table that holds `layout`, whose schema exists."""
     if existing is None:
-        return Changes(_typed(layout, dialect), [_create(layout, dialect), *_indexes(layout, dialect)])
+        return Changes(_typed(layout, dialect), _made(layout, dialect))
     if existing.is_view:
         return Changes(
             layout, misfits=[f"{layout.table} is a view; name a table that does not exist, or a table"]
         )
     found = Changes(layout)
-    _check_key(layout, existing, dialect, found)
+    found = replace(found, rekey=_check_key(layout, existing, dialect, evolution, found))
     _check_foreign(layout, existing, found)
     kept = [
         _fit_column(column, existing, layout, dialect, evolution, clash, found) for column in layout.columns
     ]
     columns = tuple(column for column in kept if column is not None)
-    return replace(found, layout=Layout(layout.table, columns, layout.mode, layout.soft))
+    layout = Layout(layout.table, columns, layout.mode, layout.soft)
+    if found.rekey is not None and layout.mode == "history":
+        moving = [_current(layout, template, dialect) for template in dialect.move_current]
+        if dialect.ddl_in_transaction:
+            found.statements.extend(moving)
+        elif set(found.rekey.former).isdisjoint([*found.altered, *found.casts]):
+            found.after.extend(moving)
+        else:
+            found.rekey.first.extend(moving)
+    return replace(found, layout=layout)
 
 
-def _create(layout: Layout, dialect: Dialect) -> str:
+def _made(layout: Layout, dialect: Dialect) -> list[str]:
+    table = layout.table.sql(dialect)
     columns = [_definition(column, dialect) for column in layout.columns]
     if dialect.primary_key and layout.mode == "upsert":
-        columns.append(f"PRIMARY KEY ({dialect.listed(layout.key_names)})")
-    return f"CREATE TABLE {layout.table.sql(dialect)} ({', '.join(columns)}){dialect.table_options}"
+        columns.append(dialect.key_clause.format(key=dialect.listed(layout.key_names)))
+    made = [f"CREATE TABLE {table} ({', '.join(columns)}){dialect.table_options}"]
+    if layout.mode == "history" and dialect.index_current is not None:
+        made.append(_current(layout, dialect.index_current, dialect))
+    mark = (
+        dialect.key_mark(table)
+        if layout.key and (layout.mode == "upsert" or not dialect.primary_key)
+        else None
+    )
+    return [*made, mark] if mark is not None else made
 
 
-def _indexes(layout: Layout, dialect: Dialect) -> list[str]:
-    if layout.mode != "history" or dialect.index_current is None:
-        return []
-    name = fitted(f"{layout.table.table}_current", dialect.names)
-    return [
-        dialect.index_current.format(
-            name=dialect.quoted(name),
-            table=layout.table.sql(dialect),
-            key=dialect.listed(layout.key_names),
-            current=dialect.quoted(layout.columns[layout.index("is_current")].name),
-        )
-    ]
+def _current(layout: Layout, template: str, dialect: Dialect) -> str:
+    """A statement about the index over the current versions of a history."""
+    table, name = layout.table, layout.table.current_index(dialect)
+    return template.format(
+        name=dialect.quoted(name),
+        place=TableName(table.schema, name).sql(dialect),
+        table=table.sql(dialect),
+        key=", ".join(dialect.indexed(dialect.quoted(column.name), column.type) for column in layout.key),
+        current=dialect.quoted(layout.columns[layout.index("is_current")].name),
+    )
 
 
 def _definition(column: LayoutColumn, dialect: Dialect) -> str:
@@ -104,21 +125,88 @@ def _typed(layout: Layout, dialect: Dialect) -> Layout:
     return Layout(layout.table, tuple(columns), layout.mode, layout.soft)
 
 
-def _check_key(layout: Layout, existing: ExistingTable, dialect: Dialect, found: Changes) -> None:
-    if layout.mode != "upsert" or not dialect.primary_key:
-        return
-    if not any(set(unique) == set(layout.key_names) for unique in existing.uniques):
-        listed = dialect.listed(layout.key_names)
-        have = "; ".join(", ".join(unique) for unique in existing.uniques) or "none"
-        found.misfits.append(
-            f"nothing keeps ({', '.join(layout.key_names)}) unique in it, its unique keys are: {have}; "
-            f"mend it with: ALTER TABLE {layout.table.sql(dialect)} ADD PRIMARY KEY ({listed})"
+def _check_key(
+    layout: Layout, existing: ExistingTable, dialect: Dialect, evolution: Evolution, found: Changes
+) -> Rekey | None:
+    """See to it that the table tells rows apart by the key: as it is, or with the key replaced that is hub's own."""
+    key = layout.key_names
+    if layout.mode == "append" or not key or set(existing.own_key) == set(key):
+        return None
+    if existing.own_key and evolution == "evolve":
+        return _rekey(layout, existing, dialect)
+    fits = not dialect.primary_key or any(set(unique) == set(key) for unique in existing.uniques)
+    if layout.mode != "upsert" or (fits and not existing.own_key):
+        return None
+    listed = dialect.listed(key)
+    have = (
+        "; ".join(", ".join(unique) for unique in existing.uniques or [existing.own_key] if unique) or "none"
+    )
+    why = f"nothing keeps ({', '.join(key)}) unique in it, its unique keys are: {have}"
+    if existing.own_key:
+        found.misfits.append(f"{why}; `evolution: evolve` lets hub replace the key that it has made")
+        return None
+    target = layout.table.sql(dialect)
+    if not existing.key_name:
+        cure = "; ".join(
+            [*_keyable(layout, existing, dialect), f"ALTER TABLE {target} ADD PRIMARY KEY ({listed})"]
         )
+        if dialect.drop_key is None:
+            cure = f"CREATE UNIQUE INDEX {dialect.quoted('by_' + '_'.join(key))} ON {target} ({listed})"
+        found.misfits.append(f"{why}; mend it with: {cure}")
+    elif dialect.drop_key is not None:
+        drop = dialect.drop_key.format(name=dialect.quoted(existing.key_name))
+        cure = "; ".join(
+            [*_keyable(layout, existing, dialect), f"ALTER TABLE {target} {drop}, ADD PRIMARY KEY ({listed})"]
+        )
+        found.misfits.append(f"{why}; its primary key is yours, so hub leaves it; mend it with: {cure}")
+    else:
+        found.misfits.append(
+            f"{why}; its primary key is yours, so hub leaves it, and {dialect.name} cannot alter it: make the table "
+            f"anew with PRIMARY KEY ({listed}) and its rows, and rename it to {target}"
+        )
+    return None
+
+
+def _keyable(layout: Layout, existing: ExistingTable, dialect: Dialect) -> list[str]:
+    """The statements that give columns a type that a key may have."""
+    made = []
+    for name in layout.key_names:
+        there = existing.column(name)
+        held = dialect.column_type(there.type) if there is not None else None
+        if there is None or held is None or dialect.key_type(held) == there.type:
+            continue
+        template, column = dialect.alter(held, held), dialect.quoted(name)
+        if template is not None:
+            kind = dialect.key_type(held)
+            made.append(
+                template.format(
+                    table=layout.table.sql(dialect),
+                    column=column,
+                    type=kind,
+                    null="",
+                    value=f"{column}::{kind}",
+                )
+            )
+    return made
+
+
+def _rekey(layout: Layout, existing: ExistingTable, dialect: Dialect) -> Rekey:
+    there = {column.name: column for column in existing.columns}
+    key = layout.key_names
+    deleted = layout.columns[layout.index("deleted_at")].name if layout.soft else None
+    index = layout.table.current_index(dialect) if layout.mode == "history" else None
+    rekey = Rekey(existing.own_key, key, deleted=deleted if deleted in there else None, index=index)
+    for name in existing.own_key:
+        if name not in key and not there[name].nullable:
+            rekey.freed[name] = there[name].type
+    if layout.mode == "upsert":
+        rekey.needed |= {name for name in key if name in there and there[name].nullable}
+    return rekey
 
 
 def _check_foreign(layout: Layout, existing: ExistingTable, found: Changes) -> None:
     """Columns of the user's that we never write must take care of themselves."""
-    ours = set(layout.names)
+    ours = {*layout.names, *(found.rekey.freed if found.rekey is not None else ())}
     for column in existing.columns:
         if column.name not in ours and not (column.nullable or column.has_default or column.generated):
             found.misfits.append(
@@ -140,7 +228,7 @@ def _fit_column(
     table = layout.table
     there = existing.column(column.name)
     if there is None:
-        return _missing(column, table, dialect, evolution, found)
+        return _missing(column, layout, existing, dialect, evolution, found)
     if there.generated:
         found.misfits.append(
             f"column {there.name} is generated by the database; exclude the field {column.label} "
@@ -156,13 +244,25 @@ def _fit_column(
             _misfit(column, there, dialect, f"{there.type} is not a type that hub can write")
         )
         return column
-    if not there.nullable and not column.in_key and evolution == "evolve" and dialect.drop_not_null:
+    rekey = found.rekey
+    freed = rekey is not None and there.name in rekey.freed
+    if not (there.nullable or column.in_key or freed) and evolution == "evolve" and dialect.drop_not_null:
         found.statements.append(
             dialect.drop_not_null.format(
                 table=table.sql(dialect), column=dialect.quoted(there.name), type=there.type
             )
         )
     spelled = dialect.key_type if column.in_key else dialect.sql_type
+    if rekey is not None and column.in_key:
+        # What else it needs is altered when it is a part of the key.
+        if held.kind == "json":
+            rekey.as_text.add(there.name)
+        keyable = rekey.is_unique or dialect.ddl_in_transaction
+        if keyable and there.name not in rekey.former and spelled(held) != there.type:
+            rekey.types[there.name] = spelled(held)
+            held = dialect.column_type(spelled(held)) or held
+        kind = rekey.types.get(there.name, there.type)
+        there = there._replace(type=kind, nullable=there.nullable and not rekey.is_unique)
     wide = wider(held, column.type, dialect, in_key=column.in_key)
     if dialect.accepts(there.type, column.type):
         return column
@@ -213,20 +313,35 @@ def _widen(
 
 
 def _missing(
-    column: LayoutColumn, table: TableName, dialect: Dialect, evolution: Evolution, found: Changes
+    column: LayoutColumn,
+    layout: Layout,
+    existing: ExistingTable,
+    dialect: Dialect,
+    evolution: Evolution,
+    found: Changes,
 ) -> LayoutColumn | None:
+    table = layout.table.sql(dialect)
     if evolution == "ignore" and not column.in_key:
         return None
-    if evolution == "stop" or column.in_key:
+    sql_type = _type_of(column, dialect)
+    adding = f"ALTER TABLE {table} ADD COLUMN {dialect.quoted(column.name)} {sql_type}"
+    if column.in_key:
+        # Rows of before have no value there, and a default would be one that no source ever said.
+        gone = [name for name in existing.own_key if name not in layout.names]
+        former = dialect.quoted(gone[0]) if len(gone) == 1 else "…"
         found.misfits.append(
-            f"it has no column {column.name} for the field {column.label}; add it with: ALTER TABLE "
-            f"{table.sql(dialect)} ADD COLUMN {_definition(column, dialect)}"
+            f"it has no column {column.name} for the key's field {column.label}. Where the source has renamed a "
+            f"column, rename it here, too: ALTER TABLE {table} RENAME COLUMN {former} TO {dialect.quoted(column.name)}; "
+            f"else give every row its value: {adding}, and UPDATE; or, to have the table made anew and filled, "
+            f"drop it while the hub is stopped, and run `hub backfill`"
         )
         return column
-    sql_type = dialect.sql_type(column.type)
-    found.statements.append(
-        f"ALTER TABLE {table.sql(dialect)} ADD COLUMN {dialect.quoted(column.name)} {sql_type}"
-    )
+    if evolution == "stop":
+        found.misfits.append(
+            f"it has no column {column.name} for the field {column.label}; add it with: {adding}"
+        )
+        return column
+    found.statements.append(adding)
     return column._replace(type=dialect.column_type(sql_type) or column.type)
 
 

@@ -11,10 +11,11 @@ known by its name and its comment, and is made anew.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from .dialect import Cast, Dialect, ExistingTable, TableName
+from .dialect import MARK, Cast, Dialect, ExistingTable, TableName
 from .names import hashed
+from .rekey import Rekey
 
 SPARE = "hub: a column that is being rebuilt"
 """The comment that says that a column is ours and may be dropped."""
@@ -30,6 +31,7 @@ class Index:
     name: str
     is_unique: bool
     kind: str
+    comment: str
     columns: list[tuple[str | None, int | None, bool]]
 
 
@@ -91,6 +93,33 @@ def rebuilt(
     ]
 
 
+def rekeyed(rekey: Rekey, table: TableName, dialect: Dialect) -> list[str]:
+    """The statement that replaces the primary key; of a history, that lets what was in its key be NULL. One, so that
+    a crash leaves the one key or the other."""
+    quoted = dialect.quoted
+    steps = [f"MODIFY COLUMN {quoted(name)} {_typed(kind, ' NULL')}" for name, kind in rekey.freed.items()]
+    if rekey.is_unique:
+        steps += [f"MODIFY COLUMN {quoted(n)} {_typed(kind, ' NOT NULL')}" for n, kind in rekey.types.items()]
+        key = dialect.key_clause.format(key=dialect.listed(rekey.key))
+        steps = ["DROP PRIMARY KEY", *steps, f"ADD {key}"]
+    return [*rekey.first, *([f"ALTER TABLE {table.sql(dialect)} {', '.join(steps)}"] if steps else ())]
+
+
+def moved(rekey: Rekey, existing: ExistingTable, indexes: Mapping[str, Index]) -> dict[str, Index]:
+    """The indexes as the catalog has them after `rekeyed`."""
+    if rekey.is_unique:
+        return {
+            **indexes,
+            "PRIMARY": Index("PRIMARY", True, "BTREE", MARK, [(n, None, False) for n in rekey.key]),
+        }
+    if rekey.index is None or not rekey.first:
+        return dict(indexes)
+    types = {column.name: column.type for column in existing.columns}
+    parts = [(name, PREFIX if types[name].startswith("long") else None, False) for name in rekey.key]
+    index = replace(indexes[rekey.index], columns=[*parts, indexes[rekey.index].columns[-1]])
+    return {**indexes, rekey.index: index}
+
+
 def _made_again(index: Index, types: Mapping[str, str], dialect: Dialect) -> list[str]:
     parts = []
     for column, length, descends in index.columns:
@@ -103,10 +132,11 @@ def _made_again(index: Index, types: Mapping[str, str], dialect: Dialect) -> lis
         prefix = f"({length})" if length is not None else ""
         parts.append(f"{dialect.quoted(column)}{prefix}{' DESC' if descends else ''}")
     listed = ", ".join(parts)
+    comment = f" COMMENT {_text(index.comment)}" if index.comment else ""
     if index.name == "PRIMARY":
-        return [f"ADD PRIMARY KEY ({listed})"]
+        return [f"ADD PRIMARY KEY ({listed}){comment}"]
     kind = index.kind if index.kind in ("FULLTEXT", "SPATIAL") else "UNIQUE" if index.is_unique else ""
-    return [f"ADD {kind + ' ' if kind else ''}INDEX {dialect.quoted(index.name)} ({listed})"]
+    return [f"ADD {kind + ' ' if kind else ''}INDEX {dialect.quoted(index.name)} ({listed}){comment}"]
 
 
 def _typed(sql_type: str, null: str) -> str:

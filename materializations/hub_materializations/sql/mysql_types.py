@@ -24,7 +24,7 @@ from hub.schema.types import (
     UINT64,
 )
 
-from .dialect import Converter, Dialect
+from .dialect import MARK, Converter, Dialect
 from .names import NameRule
 
 _INTEGERS = {16: "smallint", 32: "int", 53: "bigint", 64: "bigint"}
@@ -158,6 +158,10 @@ def _instant(text: str) -> str:
     return moment.astimezone(UTC).replace(tzinfo=None).isoformat(" ")
 
 
+def _indexed(column: str, held: ColumnType) -> str:
+    return f"{column}({KEY_LENGTH})" if _sql_type(held).startswith("long") else column
+
+
 DIALECT = Dialect(
     name="MySQL",
     sql_type=_sql_type,
@@ -182,6 +186,10 @@ DIALECT = Dialect(
     drop_not_null="ALTER TABLE {table} MODIFY COLUMN {column} {type} NULL",
     cursor_types=("varchar(255)", "bigint", "longtext"),
     index_current="CREATE INDEX {name} ON {table} ({key}, {current})",
+    indexed=_indexed,
+    move_current=("ALTER TABLE {table} DROP INDEX {name}, ADD INDEX {name} ({key}, {current})",),
+    key_clause=f"PRIMARY KEY ({{key}}) COMMENT '{MARK}'",
+    drop_key="DROP PRIMARY KEY",
 )
 
 

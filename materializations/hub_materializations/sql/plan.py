@@ -12,6 +12,7 @@ from hub.errors import FatalError
 from hub.materialization import Binding
 from hub.schema import CollectionSchema
 
+from . import rekey as rekeys
 from . import statements
 from .binding import SqlBinding
 from .dialect import ExistingTable, TableName
@@ -19,6 +20,7 @@ from .driver import Driver
 from .evolve import Changes, changes
 from .layout import layout_of
 from .names import fitted, hashed
+from .rekey import Rekey
 
 
 def plan(connect: Callable[[], Driver], bindings: Sequence[tuple[Binding, CollectionSchema]]) -> list[str]:
@@ -84,13 +86,35 @@ def planned(driver: Driver, table: TableName, schema: CollectionSchema, options:
 
 def complete(found: Changes, table: TableName, existing: ExistingTable, driver: Driver) -> None:
     """Add to the changes of a table its rebuilding, where that must be, and what else has to make way."""
-    touched = [*found.altered, *found.casts]
-    if not touched or found.misfits:
+    rekey, dialect = found.rekey, driver.dialect
+    if rekey is not None and rekey.is_unique and not found.misfits:
+        found.misfits.extend(_in_the_way(rekey, table, driver))
+    touched = [*found.altered, *found.casts, *(rekey.types if rekey is not None else ())]
+    if found.misfits or not (touched or rekey is not None):
         return
-    if found.casts:
+    if found.casts or rekey is not None:
         # First: the definition that the new table is made after is the one that there is now.
-        found.statements[:0] = driver.rebuild(table, existing, found.casts)
-    found.around(driver.dependents(table, touched))
+        rebuilding = driver.rebuild(table, existing, found.casts, rekey)
+        found.statements[:0] = [
+            *(rekeys.giving_way(rekey, table, dialect) if rekey is not None else ()),
+            *rebuilding,
+        ]
+        if not (rebuilding or touched):
+            return
+    dependents = driver.dependents(table, touched)
+    if rekey is not None and rekey.index is not None:
+        # The statements make it anew.
+        own = f"DROP INDEX {dialect.quoted(rekey.index)}"
+        dependents = [dependent for dependent in dependents if dependent.drop != own]
+    found.around(dependents)
+
+
+def _in_the_way(rekey: Rekey, table: TableName, driver: Driver) -> list[str]:
+    """What rows say against the key that the table is to get."""
+    dialect = driver.dialect
+    ((unknown,),) = driver.fetch(rekeys.unknown_rows(rekey, table, dialect))
+    repeated = driver.fetch(rekeys.repeated_keys(rekey, table, dialect))
+    return rekeys.misfits(rekey, table, dialect, unknown, repeated)
 
 
 def missing_schema(driver: Driver, schema: str | None) -> list[str]:

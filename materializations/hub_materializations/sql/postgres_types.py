@@ -35,6 +35,7 @@ from hub.schema.types import (
 
 from .dialect import Converter, Dialect
 from .names import NameRule
+from .postgres_key import DROP_KEY, marked
 
 NAME_BYTES_MAX = 63
 NUMERIC_DIGITS_MAX = 1000
@@ -77,6 +78,9 @@ _WITH_NUMBERS = re.compile(r"(numeric|character varying)\((\d+)(?:,(-?\d+))?\)")
 _ARRAY_ITEMS = frozenset(_TYPES) | {"integer", "float", "decimal", "string"}
 
 
+_INDEX_CURRENT = "CREATE UNIQUE INDEX {name} ON {table} ({key}) WHERE {current}"
+
+
 @cache
 def dialect_of(json_type: str) -> Dialect:
     """The dialect, with new columns for JSON of this type."""
@@ -96,7 +100,10 @@ def dialect_of(json_type: str) -> Dialect:
         readable=lambda column, _type: f"{column}::text",
         json_key=comparable,
         same=_same,
-        index_current="CREATE UNIQUE INDEX {name} ON {table} ({key}) WHERE {current}",
+        index_current=_INDEX_CURRENT,
+        move_current=("DROP INDEX {place}", _INDEX_CURRENT),
+        key_mark=marked,
+        drop_key=DROP_KEY,
         converters={"bytes": Converter(_bytes)},
         converter_of_array=_array_converter,
         parameter="${n}",

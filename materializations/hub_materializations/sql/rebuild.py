@@ -13,19 +13,29 @@ from hub.errors import FatalError
 
 from .dialect import Cast, Dialect, ExistingTable, TableName
 from .names import fitted
-from .table_text import retyped
+from .rekey import Rekey
+from .table_text import rekeyed, retyped
 
 
 def rebuilt(
-    text: str, table: TableName, existing: ExistingTable, casts: Mapping[str, Cast], dialect: Dialect
+    text: str,
+    table: TableName,
+    existing: ExistingTable,
+    casts: Mapping[str, Cast],
+    rekey: Rekey | None,
+    dialect: Dialect,
 ) -> list[str]:
-    """The statements that rebuild the table with these columns cast. `text` is the statement that made it.
+    """The statements that rebuild the table with these columns cast, and with another key. `text` is the statement
+    that made it.
 
     Its indexes and comments, and what else stands on it, are for the caller to make again. FatalError when the
     text is not understood.
     """
     shadow = TableName(table.schema, fitted(f"hub_new_{table.table}", dialect.names))
     try:
+        if rekey is not None:
+            key = dialect.key_clause.format(key=dialect.listed(rekey.key))
+            text = rekeyed(text, key, free=rekey.freed.keys(), need=rekey.needed)
         made = retyped(text, shadow.sql(dialect), {name: cast.type for name, cast in casts.items()})
     except ValueError as error:
         raise FatalError(

@@ -17,7 +17,7 @@ import anyio.lowlevel
 import anyio.to_thread
 
 from hub import cdc
-from hub.errors import FatalError, Fenced, TransientError
+from hub.errors import FatalError, Fenced, HubError, TransientError
 from hub.materialization import Binding, Rejected
 from hub.record import BACKFILL, Batch, Cursor, TaskName
 from hub.schema import CollectionSchema
@@ -60,6 +60,8 @@ class SqlSink:
         self._ready: dict[int, Ready] = {}
         """Batches that were prepared and not written yet, by identity. Each holds its batch, so that no other has it."""
         self._owners: dict[TableName, str] = {}
+        self._after: dict[TableName, list[str]] = {}
+        """Statements that are run after the commit, and again at the next start if they fail."""
         self._open = False
         self._written = False
         self._broken = False
@@ -142,8 +144,12 @@ class SqlSink:
         if change.misfits:
             listed = "\n  - ".join(change.misfits)
             raise FatalError(f"{schema.collection} does not fit into the table {table}:\n  - {listed}")
-        self._alter(change.statements, table)
+        unique = change.rekey is not None and change.rekey.is_unique
+        self._alter(change.statements, table, goes_on=unique)
+        self._after[table] = change.after
         self._alter(self._backfills.fitting(change.layout), table)
+        self._begin()
+        self._written |= self._backfills.go_over(change.layout)
         self._layouts[_id(binding)] = layout = change.layout
         replay = self._shadows.replay
         if replay is not None and layout.mode != "upsert":
@@ -201,6 +207,9 @@ class SqlSink:
         self._end("COMMIT")
         self._careful.discard(self._task)
         self._underway.committed()
+        while self._after:
+            with contextlib.suppress(HubError, Refused):
+                self._run_all(self._after.popitem()[1])
         self._driver.committed()
 
     def _begin(self) -> None:
@@ -230,8 +239,10 @@ class SqlSink:
                 f"so with `table: {table.table}`."
             )
 
-    def _alter(self, texts: Sequence[str], table: TableName) -> None:
-        if texts and not self._dialect.ddl_in_transaction and self._written:
+    def _alter(self, texts: Sequence[str], table: TableName, *, goes_on: bool = False) -> None:
+        """Run statements that change tables. `goes_on`: what was written before them has to be there already, and may
+        be committed with them, ahead of the cursor: it is written again after a crash, by which nothing changes."""
+        if texts and not self._dialect.ddl_in_transaction and self._written and not goes_on:
             # The statement would commit what stands before it. The changes only add room, so they are
             # made on their own, and the transaction is read once more.
             self._end("ROLLBACK")
@@ -241,7 +252,7 @@ class SqlSink:
             )
         self._run_all(texts)
         if texts and not self._dialect.ddl_in_transaction:
-            self._open = False
+            self._open = self._written = False
 
     def _mark_backfill(self, layout: Layout, batch: Batch, replay: str | None) -> None:
         """A backfill begins, or has come to its end. To `append`, which keeps what was, it means nothing."""
@@ -277,6 +288,7 @@ class SqlSink:
             raise FatalError(f"{change.layout.table}, where {layout.table} is made anew:\n  - {listed}")
         self._alter([*change.statements, *self._backfills.fitting(change.layout)], layout.table)
         self._begin()
+        self._backfills.go_over(change.layout)
         self._shadows.begin(layout.table, replay)
         self._written = True
         return change.layout

@@ -8,7 +8,8 @@ names are hostile: commas and parentheses stand in quotes and comments, too.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from itertools import pairwise
 
 _TOKEN = re.compile(
     r"""(?P<blank>\s+|--[^\n]*\n?|/\*.*?\*/)"""
@@ -18,6 +19,9 @@ _TOKEN = re.compile(
     r"""|(?P<mark>.)""",
     re.DOTALL,
 )
+OWN_KEY = "hub_key"
+"""The name of the constraint by which hub declares a key where the catalog has the text of tables."""
+
 _OF_TABLE = frozenset({"constraint", "primary", "unique", "check", "foreign"})
 """What a constraint of the table begins with. A column of such a name is quoted."""
 
@@ -45,17 +49,64 @@ def retyped(text: str, name: str, types: Mapping[str, str]) -> str:
     A column of the key that becomes text loses `AUTOINCREMENT`, which only goes with an integer. ValueError when the
     text is no such statement, or lacks one of the columns.
     """
+    _, parts, rest = _taken_apart(text)
+    left = dict(types)
+    columns = [_column(part, left) for part in parts]
+    if left:
+        raise ValueError(f"found no column {', '.join(left)} in {text[:80]!r}")
+    return f"CREATE TABLE {name} ({','.join(columns)}{rest}"
+
+
+def rekeyed(text: str, key: str, *, free: Collection[str], need: Collection[str]) -> str:
+    """The statement with the key that hub has declared, a constraint of the name `hub_key`, replaced by the
+    constraint `key`, and with the columns `free` without NOT NULL and `need` with it."""
+    head, parts, rest = _taken_apart(text)
+    return f"{head}{','.join([_rekeyed(part, key, free, need) for part in parts])}{rest}"
+
+
+def _taken_apart(text: str) -> tuple[str, list[list[re.Match[str]]], str]:
+    """What stands before the columns and constraints, these, and what stands behind them."""
     tokens = list(_TOKEN.finditer(text))
     opened = next((i for i, token in enumerate(tokens) if token[0] == "("), None)
     closed = _closing(tokens, opened) if opened is not None else None
     if opened is None or closed is None:
         raise ValueError(f"expected CREATE TABLE name (…), got {text[:80]!r}")
-    left = dict(types)
-    parts = [_column(part, left) for part in _cut(tokens[opened + 1 : closed])]
-    if left:
-        raise ValueError(f"found no column {', '.join(left)} in {text[:80]!r}")
+    head = "".join(token[0] for token in tokens[: opened + 1])
     rest = "".join(token[0] for token in tokens[closed:]).rstrip().removesuffix(";")
-    return f"CREATE TABLE {name} ({','.join(parts)}{rest}"
+    return head, _cut(tokens[opened + 1 : closed]), rest
+
+
+def own_key(text: str) -> bool:
+    """Whether the statement declares the constraint `hub_key`."""
+    return any(_is_own_key(part) for part in _taken_apart(text)[1])
+
+
+def _is_own_key(tokens: Sequence[re.Match[str]]) -> bool:
+    said = [token for token in tokens if token.lastgroup != "blank"]
+    return (
+        len(said) > 1
+        and said[0].lastgroup == "word"
+        and said[0][0].lower() == "constraint"
+        and _unquoted(said[1]) == OWN_KEY
+    )
+
+
+def _rekeyed(tokens: Sequence[re.Match[str]], key: str, free: Collection[str], need: Collection[str]) -> str:
+    text = "".join(token[0] for token in tokens)
+    if _is_own_key(tokens):
+        return f" {key}"
+    said = [token for token in tokens if token.lastgroup != "blank"]
+    if not said or (said[0].lastgroup == "word" and said[0][0].lower() in _OF_TABLE):
+        return text
+    name = _unquoted(said[0])
+    if name in need:
+        return f"{text} NOT NULL"
+    if name in free:
+        for first, second in pairwise(said):
+            if (first[0].lower(), second[0].lower()) == ("not", "null"):
+                base = tokens[0].start()
+                return text[: first.start() - base] + text[second.end() - base :]
+    return text
 
 
 def _closing(tokens: Sequence[re.Match[str]], opened: int) -> int | None:

@@ -1,0 +1,55 @@
+"""The primary key that hub declares in PostgreSQL, and its replacement.
+
+The hard thing is the name: an index has it in the whole schema, so one that we gave could be taken by a table that
+was renamed. The database chooses it, and that the key is hub's own is said by a comment on the constraint.
+"""
+
+from __future__ import annotations
+
+from .dialect import MARK, Dialect, ExistingTable, TableName
+from .rekey import Rekey
+
+DROP_KEY = "DROP CONSTRAINT {name}"
+
+OWN_KEY = """
+SELECT n.conname::text, coalesce(obj_description(n.oid, 'pg_constraint') = $2, false),
+  array_agg(a.attname::text ORDER BY k.place)
+FROM pg_constraint n, unnest(n.conkey) WITH ORDINALITY k (number, place)
+JOIN pg_attribute a ON a.attrelid = $1 AND a.attnum = k.number
+WHERE n.conrelid = $1 AND n.contype = 'p' GROUP BY n.oid, n.conname
+UNION ALL
+SELECT '', true, array_agg(a.attname::text ORDER BY k.place)
+FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid, unnest(i.indkey::int2[]) WITH ORDINALITY k (number, place)
+JOIN pg_attribute a ON a.attrelid = $1 AND a.attnum = k.number
+WHERE i.indrelid = $1 AND x.relname = $3 AND i.indpred IS NOT NULL GROUP BY x.oid
+"""
+"""Of the table $1: name and columns of its primary key, and whether it has the comment $2; and the columns of the
+index $3 over the current versions of a history, which has no other."""
+
+
+def marked(table: str) -> str:
+    """The statement that says of a table's primary key that it is hub's own."""
+    found = (
+        f"SELECT format('COMMENT ON CONSTRAINT %I ON %s IS %L', conname, conrelid::regclass, {_literal(MARK)}) "
+        f"FROM pg_constraint WHERE conrelid = {_literal(table)}::regclass AND contype = 'p'"
+    )
+    return f"DO {_literal(f'BEGIN EXECUTE ({found}); END')}"
+
+
+def rekeyed(rekey: Rekey, table: TableName, existing: ExistingTable, dialect: Dialect) -> list[str]:
+    """The statements that replace the primary key; of a history, that let what was in its key be NULL."""
+    target, quoted = table.sql(dialect), dialect.quoted
+    steps = [f"ALTER COLUMN {quoted(name)} DROP NOT NULL" for name in rekey.freed]
+    steps += [
+        f"ALTER COLUMN {quoted(name)} TYPE {kind} USING {quoted(name)}::{kind}"
+        for name, kind in rekey.types.items()
+    ]
+    if not rekey.is_unique:
+        return [f"ALTER TABLE {target} {', '.join(steps)}"] if steps else []
+    drop = DROP_KEY.format(name=quoted(existing.key_name))
+    add = f"ADD {dialect.key_clause.format(key=dialect.listed(rekey.key))}"
+    return [f"ALTER TABLE {target} {', '.join([drop, *steps, add])}", marked(target)]
+
+
+def _literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
