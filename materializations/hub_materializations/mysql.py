@@ -36,11 +36,11 @@ from hub.spec import Duration, Secret
 
 from .sql import statements
 from .sql.binding import SqlBinding
-from .sql.dialect import MARK, Cast, Dependent, Dialect, ExistingColumn, ExistingTable, TableName
+from .sql.dialect import Cast, Dependent, Dialect, ExistingColumn, ExistingTable, TableName
 from .sql.driver import Refused
 from .sql.layout import Layout
 from .sql.mysql_load import FORMAT, NAME, LoadingConnection, load_text
-from .sql.mysql_rebuild import Index, moved, rebuilt, rekeyed
+from .sql.mysql_rebuild import OWN_KEY, indexes_of, moved, rebuilt, rekeyed
 from .sql.mysql_types import DIALECT, spelled
 from .sql.plan import plan
 from .sql.reduce import Load
@@ -250,19 +250,18 @@ class _Driver:
             "GROUP BY index_name ORDER BY index_name <> 'PRIMARY', index_name",
             place,
         )
-        own = self.fetch(
-            "SELECT index_name, group_concat(column_name ORDER BY seq_in_index SEPARATOR 0x00), "
-            "index_name <> 'PRIMARY' OR max(index_comment) = %s FROM information_schema.statistics "
-            "WHERE table_schema = %s AND table_name = %s AND index_name IN ('PRIMARY', %s) GROUP BY index_name",
-            (MARK, *place, table.current_index(self.dialect)),
-        )
-        keys = {name: tuple(names.split("\0")) for name, names, is_own in own if is_own}
-        current = keys.get(table.current_index(self.dialect), ())[:-1]
+        current = table.current_index(self.dialect)
+        own = {
+            name: (tuple(names.split("\0")), is_own)
+            for name, names, is_own in self.fetch(OWN_KEY, (*place, current))
+        }
+        declared, is_own = own.get("PRIMARY", ((), False))
+        versions = own[current][0][:-1] if current in own else ()
         return ExistingTable(
             columns,
             tuple(tuple(names.split("\0")) for (names,) in uniques),
-            own_key=keys.get("PRIMARY", current),
-            key_name="PRIMARY" if any(name == "PRIMARY" for name, _, _ in own) else "",
+            own_key=declared if is_own else versions,
+            key_name="PRIMARY" if declared else "",
         )
 
     def dependents(self, table: TableName, columns: Sequence[str]) -> list[Dependent]:
@@ -287,10 +286,7 @@ class _Driver:
             "WHERE table_schema = %s AND table_name = %s AND column_comment NOT IN ('', 'UTC', 'JSON')",
             place,
         )
-        indexes: dict[str, Index] = {}
-        for name, many, kind, comment, column, length, descends in parts:
-            index = indexes.setdefault(name, Index(name, not many, kind, comment, []))
-            index.columns.append((column, length, bool(descends)))
+        indexes = indexes_of(parts)
         if rekey is not None:
             indexes = moved(rekey, existing, indexes)
         return [*keyed, *rebuilt(table, existing, casts, list(indexes.values()), dict(told), self.dialect)]

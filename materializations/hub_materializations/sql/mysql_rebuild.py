@@ -10,8 +10,9 @@ known by its name and its comment, and is made anew.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from .dialect import MARK, Cast, Dialect, ExistingTable, TableName
 from .names import hashed
@@ -24,6 +25,15 @@ PREFIX = 255
 """Characters of a long text that are indexed."""
 
 
+OWN_KEY = f"""
+SELECT index_name, group_concat(column_name ORDER BY seq_in_index SEPARATOR 0x00), max(index_comment) = '{MARK}'
+FROM information_schema.statistics
+WHERE table_schema = %s AND table_name = %s AND index_name IN ('PRIMARY', %s) GROUP BY index_name
+"""
+"""Of a table: the primary key, and whether hub has declared it; and the index over the current versions of a history,
+whose last column says that they are."""
+
+
 @dataclass(frozen=True, slots=True)
 class Index:
     """An index as the catalog has it: for each column its name, the length of its prefix, and whether it descends."""
@@ -33,6 +43,16 @@ class Index:
     kind: str
     comment: str
     columns: list[tuple[str | None, int | None, bool]]
+
+
+def indexes_of(parts: Iterable[tuple[Any, ...]]) -> dict[str, Index]:
+    """The indexes of a table by name, given each column of each: the index's name, whether it may have a key twice,
+    its type and comment; the column's name, the length of its prefix, and whether it descends."""
+    found: dict[str, Index] = {}
+    for name, many, kind, comment, column, length, descends in parts:
+        index = found.setdefault(name, Index(name, not many, kind, comment, []))
+        index.columns.append((column, length, bool(descends)))
+    return found
 
 
 def spare_of(column: str, dialect: Dialect) -> str:
