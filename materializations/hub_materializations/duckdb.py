@@ -195,7 +195,8 @@ class _Driver:
         made = tuple(ExistingColumn(*column) for column in columns)
         own = self.fetch(f"SELECT 1 FROM duckdb_tables() {_OF_TABLE} AND comment = ?", [*place, MARK])
         needed = tuple(column.name for column in made if not (column.nullable or column.has_default))
-        return ExistingTable(made, own_key=needed if own else (), is_fixed=bool(fixed))
+        key = needed if own else ()
+        return ExistingTable(made, own_key=key, current_key=key, is_fixed=bool(fixed))
 
     def dependents(self, table: TableName, columns: Sequence[str]) -> list[Dependent]:
         """None: views go by name."""

@@ -256,11 +256,11 @@ class _Driver:
             for name, names, is_own in self.fetch(OWN_KEY, (*place, current))
         }
         declared, is_own = own.get("PRIMARY", ((), False))
-        versions = own[current][0][:-1] if current in own else ()
         return ExistingTable(
             columns,
             tuple(tuple(names.split("\0")) for (names,) in uniques),
-            own_key=declared if is_own else versions,
+            own_key=declared if is_own else (),
+            current_key=own[current][0][:-1] if current in own else (),
             key_name="PRIMARY" if declared else "",
         )
 

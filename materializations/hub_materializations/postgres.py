@@ -238,7 +238,8 @@ class _Driver:
         return ExistingTable(
             tuple(ExistingColumn(*column) for column in columns),
             tuple(tuple(names) for (names,) in uniques),
-            own_key=next((tuple(names) for _, is_own, names in own if is_own), ()),
+            own_key=next((tuple(names) for name, is_own, names in own if name and is_own), ()),
+            current_key=next((tuple(names) for name, _, names in own if not name), ()),
             key_name=next((name for name, _, _ in own if name), ""),
         )
 

@@ -293,11 +293,11 @@ class _Driver:
             "WHERE m.type = 'index' AND m.tbl_name = ? AND m.name = ? ORDER BY i.seqno",
             [table.table, table.current_index(DIALECT)],
         )
-        own = primary if primary and own_key(text) else tuple(name for (name,) in current)
         return ExistingTable(
             tuple(ExistingColumn(*row[:2], *map(bool, row[2:5])) for row in columns),
             tuple(uniques),
-            own_key=own,
+            own_key=primary if own_key(text) else (),
+            current_key=tuple(name for (name,) in current),
             key_name="PRIMARY" if primary else "",
         )
 

@@ -172,8 +172,9 @@ class ExistingTable:
     columns: tuple[ExistingColumn, ...]
     uniques: tuple[tuple[str, ...], ...] = ()
     own_key: tuple[str, ...] = ()
-    """The columns of the key that hub has declared, or that the index of a history's current versions has. Empty:
-    the table is the user's, or has no key."""
+    """The columns of the key that hub has declared. Empty: the table is the user's, or has no key."""
+    current_key: tuple[str, ...] = ()
+    """The columns of the index over the current versions of a history."""
     key_name: str = ""
     """The name of the primary key, where it has one."""
     is_view: bool = False

@@ -87,11 +87,8 @@ def _made(layout: Layout, dialect: Dialect) -> list[str]:
     made = [f"CREATE TABLE {table} ({', '.join(columns)}){dialect.table_options}"]
     if layout.mode == "history" and dialect.index_current is not None:
         made.append(_current(layout, dialect.index_current, dialect))
-    mark = (
-        dialect.key_mark(table)
-        if layout.key and (layout.mode == "upsert" or not dialect.primary_key)
-        else None
-    )
+    declared = layout.key and (layout.mode == "upsert" or not dialect.primary_key)
+    mark = dialect.key_mark(table) if declared else None
     return [*made, mark] if mark is not None else made
 
 
@@ -129,10 +126,10 @@ def _check_key(
     layout: Layout, existing: ExistingTable, dialect: Dialect, evolution: Evolution, found: Changes
 ) -> Rekey | None:
     """See to it that the table tells rows apart by the key: as it is, or with the key replaced that is hub's own."""
-    key = layout.key_names
-    if layout.mode == "append" or not key or set(existing.own_key) == set(key):
+    key, own = layout.key_names, _own_key(layout, existing)
+    if layout.mode == "append" or not key or set(own) == set(key):
         return None
-    if existing.own_key and evolution == "evolve":
+    if own and evolution == "evolve":
         return _rekey(layout, existing, dialect)
     fits = not dialect.primary_key or any(set(unique) == set(key) for unique in existing.uniques)
     if layout.mode != "upsert" or (fits and not existing.own_key):
@@ -167,6 +164,11 @@ def _check_key(
     return None
 
 
+def _own_key(layout: Layout, existing: ExistingTable) -> tuple[str, ...]:
+    """The columns that hub itself has made the key of such a table."""
+    return existing.current_key if layout.mode == "history" else existing.own_key
+
+
 def _keyable(layout: Layout, existing: ExistingTable, dialect: Dialect) -> list[str]:
     """The statements that give columns a type that a key may have."""
     made = []
@@ -195,8 +197,9 @@ def _rekey(layout: Layout, existing: ExistingTable, dialect: Dialect) -> Rekey:
     key = layout.key_names
     deleted = layout.columns[layout.index("deleted_at")].name if layout.soft else None
     index = layout.table.current_index(dialect) if layout.mode == "history" else None
-    rekey = Rekey(existing.own_key, key, deleted=deleted if deleted in there else None, index=index)
-    for name in existing.own_key:
+    former = _own_key(layout, existing)
+    rekey = Rekey(former, key, deleted=deleted if deleted in there else None, index=index)
+    for name in former:
         if name not in key and not there[name].nullable:
             rekey.freed[name] = there[name].type
     if layout.mode == "upsert":
@@ -327,7 +330,7 @@ def _missing(
     adding = f"ALTER TABLE {table} ADD COLUMN {dialect.quoted(column.name)} {sql_type}"
     if column.in_key:
         # Rows of before have no value there, and a default would be one that no source ever said.
-        gone = [name for name in existing.own_key if name not in layout.names]
+        gone = [name for name in _own_key(layout, existing) if name not in layout.names]
         former = dialect.quoted(gone[0]) if len(gone) == 1 else "…"
         found.misfits.append(
             f"it has no column {column.name} for the key's field {column.label}. Where the source has renamed a "

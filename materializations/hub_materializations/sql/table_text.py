@@ -78,7 +78,7 @@ def _taken_apart(text: str) -> tuple[str, list[list[re.Match[str]]], str]:
 
 def own_key(text: str) -> bool:
     """Whether the statement declares the constraint `hub_key`."""
-    return any(_is_own_key(part) for part in _taken_apart(text)[1])
+    return OWN_KEY in text and any(_is_own_key(part) for part in _taken_apart(text)[1])
 
 
 def _is_own_key(tokens: Sequence[re.Match[str]]) -> bool:
