@@ -107,6 +107,20 @@ async def test_a_key_column_that_was_renamed_stops_the_task_until_it_is_renamed_
 
 
 @pytest.mark.anyio
+async def test_a_key_column_that_is_new_stops_the_task_until_every_row_has_its_value(
+    database: Database,
+) -> None:
+    await database.write_as(keyed("id"), BEFORE)
+    grown = keyed("id", "part", part=INT64.null(False))
+    later = [{"id": 1, "part": 7, "n": 3}, {"id": 1, "part": 8, "n": 4}]
+    with pytest.raises(FatalError, match="no column part for the key's field part") as caught:
+        await database.write_as(grown, later)
+    database.run(str(caught.value).rpartition("give every row its value: ")[2], "UPDATE t SET part = 7")
+    await database.write_as(grown, later)
+    assert rows(database, "id, part, n") == [(1, 7, 3), (1, 8, 4), (2, 7, 2)]
+
+
+@pytest.mark.anyio
 async def test_versions_go_by_the_new_key(database: Database) -> None:
     await database.write_as(keyed("id"), BEFORE, mode="history")
     later = [{"id": 1, "code": "c", "n": 3}, {"id": 2, "code": "a", "n": 4}]
@@ -159,3 +173,13 @@ async def test_what_is_the_users_stays_when_the_key_is_replaced(database: Databa
     ]
     with pytest.raises(Exception, match=r"(?i)exist|duplicate"):
         database.run("CREATE INDEX by_mine ON t (n)")
+
+
+@pytest.mark.anyio
+async def test_an_index_of_the_users_is_no_key_whatever_its_name(database: Database) -> None:
+    database.run("CREATE TABLE t (id bigint PRIMARY KEY, code varchar(9), n bigint)")
+    database.run("CREATE UNIQUE INDEX t_current ON t (n)")
+    await database.write_as(keyed("id", code=ColumnType("string", length=9)), BEFORE)
+    assert rows(database) == [(1, "a", 1), (2, "b", 2)]
+    with pytest.raises(Exception, match=r"(?i)exist|duplicate"):
+        database.run("CREATE INDEX t_current ON t (code)")

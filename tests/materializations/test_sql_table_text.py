@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub_materializations.sql.table_text import retyped
+from hub_materializations.sql.table_text import own_key, rekeyed, retyped
 
 NAMES = st.text(st.sampled_from("ab\"'`[](), -*/;é漢\n"), min_size=1, max_size=8)
 RESTS = st.sampled_from(
@@ -63,3 +63,17 @@ def test_a_key_that_becomes_text_counts_no_more() -> None:
 def test_what_is_not_understood_is_said(text: str) -> None:
     with pytest.raises(ValueError, match=r"expected CREATE TABLE|found no column a"):
         retyped(text, "s", {"a": "TEXT"})
+
+
+def test_a_key_of_ours_is_replaced_and_nothing_else_is_touched() -> None:
+    text = (
+        'CREATE TABLE t (id BIGINT NOT NULL /* NOT NULL, */, "co""de" TEXT, said TEXT DEFAULT \'CONSTRAINT hub_key\', '
+        "n INT NOT NULL CHECK (n NOT NULL), CONSTRAINT mine UNIQUE (n), CONSTRAINT hub_key PRIMARY KEY (id))"
+    )
+    assert rekeyed(text, 'CONSTRAINT hub_key PRIMARY KEY ("co""de")', free={"id"}, need={'co"de'}) == (
+        'CREATE TABLE t (id BIGINT  /* NOT NULL, */, "co""de" TEXT NOT NULL, said TEXT DEFAULT \'CONSTRAINT hub_key\', '
+        "n INT NOT NULL CHECK (n NOT NULL), CONSTRAINT mine UNIQUE (n), "
+        'CONSTRAINT hub_key PRIMARY KEY ("co""de"))'
+    )
+    assert own_key(text)
+    assert not own_key("CREATE TABLE t (id INT PRIMARY KEY, said TEXT DEFAULT 'CONSTRAINT hub_key')")

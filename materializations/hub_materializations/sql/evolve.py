@@ -335,8 +335,7 @@ def _missing(
         found.misfits.append(
             f"it has no column {column.name} for the key's field {column.label}. Where the source has renamed a "
             f"column, rename it here, too: ALTER TABLE {table} RENAME COLUMN {former} TO {dialect.quoted(column.name)}; "
-            f"else give every row its value: {adding}, and UPDATE; or, to have the table made anew and filled, "
-            f"drop it while the hub is stopped, and run `hub backfill`"
+            f"else add it, and give every row its value: {adding}"
         )
         return column
     if evolution == "stop":
