@@ -172,7 +172,7 @@ class LogSection(Spec, frozen=True, kw_only=True):
     sync_every: Annotated[Duration, Meta(description="Time between syncs with `durability: interval`.")] = (
         Duration(0.05)
     )
-    tail: Annotated[Size, Meta(description="Newest records kept in memory for readers.")] = Size(32 << 20)
+    tail: Annotated[Size, Meta(description="Newest records kept in memory for readers.")] = Size(16 << 20)
     queue: Annotated[Size, Meta(description="Records that may wait for the disk; captures wait beyond.")] = (
         Size(32 << 20)
     )

@@ -43,8 +43,8 @@ class LogOptions(msgspec.Struct, frozen=True, kw_only=True):
     retention: Retention = Retention()
     collections: dict[str, Retention] = {}
     """Retention of single collections, by name, where it differs."""
-    tail_bytes: int = 32 << 20
-    """Newest transactions kept in memory for readers."""
+    tail_bytes: int = 16 << 20
+    """Newest transactions kept in memory for readers. Those that are further behind read the disk, at gigabytes a second."""
     queue_bytes: int = 32 << 20
     """Appends that wait for the disk; one that does not fit waits outside."""
     max_record_bytes: int = 64 << 20

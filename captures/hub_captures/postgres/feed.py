@@ -9,17 +9,14 @@ obstacle, the reader stops, and goes on when the obstacle is removed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain, groupby
+from operator import itemgetter
 
 from hub import cdc
 from hub.record import CREATE, TRUNCATE, UPDATE
 from hub_captures.postgres import pgoutput
-from hub_captures.postgres.changes import (
-    NEW,
-    changes_of,
-    message_line,
-    with_values,
-)
+from hub_captures.postgres.changes import changes_of, message_line, with_values
 from hub_captures.postgres.gathered import Gathered
 from hub_captures.postgres.handover import HandOver, Incomparable
 from hub_captures.postgres.ledger import Ledger
@@ -27,15 +24,16 @@ from hub_captures.postgres.obstacles import MissingValues, Obstacle, Signal, Unk
 from hub_captures.postgres.oversized import Buffer, oversized_error, with_omitted, without_largest
 from hub_captures.postgres.pending import NO_XID, Described, Pending
 from hub_captures.postgres.pgoutput import HEADER, Begin, Relation
-from hub_captures.postgres.position import Key
 from hub_captures.postgres.prepared import Keeping, lost_prepare
 from hub_captures.postgres.spool import Spool, Spooled
 
 _STREAM_STOP = ord("E")
 _ROWS = b"IUD"
-_ROW = HEADER + 8
-"""Where the first column of a message's first tuple begins: after kind, OID, the tuple's kind and its count."""
-
+_TABLE_OF = itemgetter(slice(HEADER, HEADER + 6))
+"""Kind and OID of a row, and what its first tuple is."""
+_OPS = {b"I": bytes([CREATE]), b"U": bytes([UPDATE])}
+REPLAY_MESSAGES_MAX = 600
+"""So many messages of a spooled transaction are handled before others get a turn."""
 
 OWN_PREFIX = "hub."
 SIGNAL_PREFIX = "hub.signal"
@@ -97,15 +95,15 @@ class Feed:
         self._origin: str | None = None
         self._doomed: list[HandOver] = []
         self._quick: dict[int, Callable[[bytes], bool | None]] = {
-            ord("I"): self._insert,
-            ord("U"): self._update,
-            ord("D"): self._delete,
+            ord("I"): self._row,
+            ord("U"): self._row,
+            ord("D"): self._row,
             ord("B"): self._begin,
             ord("C"): self._commit,
         }
-        self.route = dict(self._quick)
-        """Where the reader brings messages of these kinds that are within the limit on a record, all others
-        go to `message`. Empty while a block of a streamed transaction is spooled, or what comes is not decoded."""
+        self._route = dict(self._quick)
+        """Where messages of these kinds go, all others go to `message`. Empty while a block of a streamed transaction is
+        spooled, or what comes is not decoded."""
         self._handlers = self._quick | {
             ord("R"): self._relation,
             ord("T"): self._truncate,
@@ -132,12 +130,50 @@ class Feed:
         self._passed = self._handlers | dict.fromkeys(_ROWS + b"TOM", self._pass)
         self._current: Mapping[int, Callable[[bytes], bool | None]] = self._handlers
 
+    def messages(self, found: Sequence[bytes], aside: Callable[[bytes], None]) -> list[bytes] | None:
+        """Messages in their order, within the limit on a record; what is none of the plugin goes `aside`. Those that are
+        left when the reader must stop, None when none was in the way.
+
+        Rows of one table that follow each other are decoded in one loop: 1.9 µs a row, 2.2 one at a time.
+        """
+        groups = groupby(found, _TABLE_OF)
+        find = self._route.get
+        for about, group in groups:
+            op = _OPS.get(about[:1]) if self._route and about[5:] == b"N" else None
+            if op is None:
+                for b in group:
+                    if (find(b[HEADER], self.message) if len(b) > HEADER else aside)(b):
+                        return [*group, *_rest(groups)]
+            elif (table := self.tables[about[1:5]]) and self._take_rows(table, op, group):
+                return [*group, *_rest(groups)]
+        return None
+
+    def _take_rows(self, table: Gathered, op: bytes, group: Iterator[bytes]) -> bool:
+        """Rows of one table, all created or all updated. True when the reader must stop; `group` holds the rest."""
+        while True:
+            odd: bytes | None
+            if table.handover is None:
+                lines = table.lines
+                count = len(lines)
+                odd = table.decoder.rows(group, lines.append, table.lsns.append)
+                count = len(lines) - count
+                if count:
+                    table.ops += op * count
+                    if not table.is_touched:
+                        self._touch(table, self.begin)
+            else:
+                odd = next(group, None)
+            if odd is None:
+                return False
+            if self._judge(odd, table):
+                return True
+
     def message(self, b: bytes) -> bool | None:
         """One message of the plugin, with its header. True stops the reader."""
         if self.spool.is_open:
             if b[HEADER] == _STREAM_STOP:
                 self.spool.stop()
-                self.route.update(self._quick)
+                self._route.update(self._quick)
             else:
                 self.spool.add(b, HEADER)
             return None
@@ -172,9 +208,9 @@ class Feed:
 
     def _turn_to(self, handlers: Mapping[int, Callable[[bytes], bool | None]]) -> None:
         self._current = handlers
-        self.route.clear()
+        self._route.clear()
         if handlers is self._handlers:
-            self.route.update(self._quick)
+            self._route.update(self._quick)
 
     def _pass(self, b: bytes) -> None:
         """Part of a transaction that was sent on before, and comes once more."""
@@ -187,11 +223,29 @@ class Feed:
     def replay(self, bytes_max: int) -> None:
         """Go on with the messages of the spool, until there is an obstacle, or for so many bytes."""
         assert self._replayed is not None
+        found: list[bytes] = []
+        oversized: list[bytes] = []
+        is_over = False
         for b in self._replayed:
             bytes_max -= len(b)
+            if len(b) > self._record_bytes_max:
+                oversized.append(b)
+                break
+            found.append(b)
+            if bytes_max <= 0 or len(found) >= REPLAY_MESSAGES_MAX:
+                break
+        else:
+            is_over = True
+        left = self.messages(found, self._pass)
+        self.bytes += sum(map(len, found)) - sum(map(len, left or ()))
+        if left is not None:
+            self._replayed = chain(left, oversized, self._replayed)
+            return
+        for b in oversized:
             self.bytes += len(b)
-            if self.message(b) or bytes_max <= 0:
-                return
+            self.message(b)
+        if not is_over:
+            return
         while self._displaced:
             oid, table = self._displaced.popitem()
             now = self.tables[oid.to_bytes(4)]
@@ -212,7 +266,7 @@ class Feed:
 
     def _stream_start(self, b: bytes) -> None:
         self.spool.start(int.from_bytes(b[26:30]))
-        self.route.clear()
+        self._route.clear()
 
     def _stream_abort(self, b: bytes) -> None:
         self.spool.abort(int.from_bytes(b[26:30]), int.from_bytes(b[30:34]))
@@ -312,39 +366,7 @@ class Feed:
         if self._current is self._passed:
             self._turn_to(self._handlers)
 
-    def _insert(self, b: bytes) -> bool | None:
-        table = self.tables[b[26:30]]
-        if table is None:
-            return None
-        if table.handover is not None:
-            return self._judge(b, table)
-        line = table.row(b, _ROW)
-        if line is None:
-            return self._judge(b, table)
-        table.lines.append(line)
-        table.ops.append(CREATE)
-        table.lsns.append(b[1:9])
-        if not table.is_touched:
-            self._touch(table, self.begin)
-        return None
-
-    def _update(self, b: bytes) -> bool | None:
-        table = self.tables[b[26:30]]
-        if table is None:
-            return None
-        if table.handover is not None or b[30] != NEW:
-            return self._judge(b, table)
-        line = table.row(b, _ROW)
-        if line is None:
-            return self._judge(b, table)
-        table.lines.append(line)
-        table.ops.append(UPDATE)
-        table.lsns.append(b[1:9])
-        if not table.is_touched:
-            self._touch(table, self.begin)
-        return None
-
-    def _delete(self, b: bytes) -> bool | None:
+    def _row(self, b: bytes) -> bool | None:
         table = self.tables[b[26:30]]
         return None if table is None else self._judge(b, table)
 
@@ -372,7 +394,7 @@ class Feed:
             try:
                 kept = [table.handover.keeps(change.key, xid) for change in changes]
             except Incomparable:
-                unknown = next(c.key for c in changes if not _is_ranked(table.handover, c.key))
+                unknown = next(c.key for c in changes if not table.handover.is_ranked(c.key))
                 self.obstacle, self._repeat = UnknownOrder(table, unknown), (b, table, omitted)
                 return True
             self.undecided.add(xid)
@@ -471,9 +493,5 @@ class Feed:
         return alone and self.hold
 
 
-def _is_ranked(handover: HandOver, key: Key) -> bool:
-    try:
-        handover.rank(key)
-    except Incomparable:
-        return False
-    return True
+def _rest(groups: Iterable[tuple[bytes, Iterator[bytes]]]) -> Iterator[bytes]:
+    return chain.from_iterable(group for _, group in groups)

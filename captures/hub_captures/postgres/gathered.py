@@ -29,7 +29,6 @@ class Gathered:
         "lsns",
         "ops",
         "relation",
-        "row",
         "runs",
         "schema",
         "shared",
@@ -48,7 +47,6 @@ class Gathered:
         self.schema = schema
         self.relation = relation
         self.decoder = decoder
-        self.row = decoder.row
         self.key_indexes = tuple(key_indexes)
         self.handover = handover
         self.shared = {cdc.SCHEMA: relation.schema, cdc.TABLE: relation.table}

@@ -97,6 +97,14 @@ class HandOver:
             return self._learned[key]
         raise Incomparable
 
+    def is_ranked(self, key: Key) -> bool:
+        """Whether the server need not be asked."""
+        try:
+            self.rank(key)
+        except Incomparable:
+            return False
+        return True
+
     def learn(self, key: Key, rank: int) -> None:
         """What the server says of a key, until the bounds change."""
         self._learned[key] = rank

@@ -108,9 +108,9 @@ class Ranges:
     async def _done(self, jobs: Sequence[RangeJob]) -> list[RangeRead]:
         assert self._pool is not None
         try:
-            return await asyncio.gather(
-                *[asyncio.wrap_future(self._pool.submit(read_range, job)) for job in jobs]
-            )
+            # All of them first: one that breaks off the others would leave behind what nobody waits for.
+            given = [self._pool.submit(read_range, job) for job in jobs]
+            return await asyncio.gather(*map(asyncio.wrap_future, given))
         except BrokenExecutor as error:
             self.close()
             raise TransientError("a process that reads for the snapshot has ended") from error

@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import struct
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import repeat
 from typing import Protocol
 
@@ -33,8 +33,8 @@ CALLBACK_MESSAGES_MAX = 600
 for up to three of them. The bytes bound large rows; small ones, such as deletes, cost as much as others."""
 _EPOCH_2000_S = 946_684_800
 
-Take = Callable[[bytes], bool | None]
-"""Takes one CopyData message. True stops the reader before the next one."""
+Take = Callable[[list[bytes]], list[bytes] | None]
+"""Takes CopyData messages in their order. What it returns stops the reader, and is left for the next turn."""
 TakeLarge = Callable[[memoryview], bool | None]
 """Takes one that is large, as it lies in the memory of libpq."""
 
@@ -42,16 +42,14 @@ TakeLarge = Callable[[memoryview], bool | None]
 class ChangeStream:
     """The stream of a replication slot. Messages are handed on from a callback of the event loop.
 
-    `route` takes messages by their kind, without a detour; what it does not have goes to `take`, and what is larger
-    than `bytes_max` to `take_large`.
-    `after` is called after each callback that brought something. When a taker returned True the stream is
+    They go to `take`, as many at once as there are, and one that is larger than `bytes_max` to `take_large`.
+    `after` is called after each callback that brought something. When a taker stops the reader the stream is
     paused until `resume`. `failure` is set when the stream has ended, and `after` is called once more.
     """
 
     def __init__(
         self,
         connection: Connection,
-        route: Mapping[int, Take],
         take: Take,
         take_large: TakeLarge,
         after: Callable[[int], None],
@@ -64,7 +62,6 @@ class ChangeStream:
         self.bytes = 0
         self.wake_ups = 0
         self._pgconn = connection.pgconn
-        self._route = route
         self._bytes_max = bytes_max
         self._take = take
         self._take_large = take_large
@@ -76,6 +73,8 @@ class ChangeStream:
         self._is_writing = False
         self._timer: asyncio.Handle | None = None
         self._is_closed = False
+        self._left: list[bytes] = []
+        self._left_large: memoryview | None = None
 
     async def start(self, command: str) -> None:
         """Send START_REPLICATION and wait until the stream is open. It is paused then."""
@@ -139,36 +138,39 @@ class ChangeStream:
         if self.is_paused:
             return
         self.wake_ups += 1
-        consume, get = self._pgconn.consume_input, self._pgconn.get_copy_data
-        find, take, take_large, most = self._route.get, self._take, self._take_large, self._bytes_max
+        consume, get, most = self._pgconn.consume_input, self._pgconn.get_copy_data, self._bytes_max
         got, budget = 0, CALLBACK_BYTES_MAX
-        is_stopped = is_full = has_read = False
+        is_full = has_read = has_ended = False
+        is_awaited = bool(self._left or self._left_large)
         turns = repeat(None, CALLBACK_MESSAGES_MAX)
         try:
-            while True:
+            is_stopped = self._hand_over(self._left, self._left_large)
+            while not is_stopped:
                 before = got
+                found: list[bytes] = []
+                add = found.append
+                large = None
                 # libpq's buffer is as large as the largest row ever was, and may be full of small ones.
                 for _ in turns:
                     size, view = get(1)
                     if size > 0:
                         got += size
                         if size > most:
-                            is_stopped = bool(take_large(view))
+                            large = view
                             break
-                        b = view.tobytes()
-                        if (find(b[25], take) if size > 25 else take)(b):
-                            is_stopped = True
-                            break
+                        add(view.tobytes())
                         if got >= budget:
                             break
-                    elif size == 0:
-                        break
                     else:
-                        raise self._ended()
+                        has_ended = size < 0
+                        break
                 else:
                     is_full = True
+                is_stopped = self._hand_over(found, large)
+                if has_ended:
+                    raise self._ended()
                 is_full |= got >= budget
-                if is_stopped or is_full or (has_read and got == before):
+                if is_full or (has_read and got == before):
                     break
                 consume()
                 has_read = True
@@ -193,13 +195,18 @@ class ChangeStream:
             self._timer = self._loop.call_later(NAP_S, self._wake)
         else:
             self._listen(True)
-        if got:
+        if got or is_awaited:
             self._after(got)
 
-    @property
-    def is_drained(self) -> bool:
-        """Nothing more has come than was handled."""
-        return self._is_reading
+    def _hand_over(self, found: list[bytes], large: memoryview | None) -> bool:
+        """Give messages to the takers, the large one last. True when the reader must stop; what is left then comes first
+        in the next turn."""
+        left = self._take(found) if found else None
+        if left is not None:
+            self._left, self._left_large = left, large
+            return True
+        self._left, self._left_large = [], None
+        return large is not None and bool(self._take_large(large))
 
     def _wake(self) -> None:
         self._timer = None
@@ -255,6 +262,8 @@ class CopyOut:
         self._pgconn = connection.pgconn
         self._is_over = False
         self._is_closed = False
+        self._left: list[bytes] = []
+        self._left_large: memoryview | None = None
 
     async def start(self, query: str) -> None:
         """Begin. Raises what the server says against it."""
