@@ -70,8 +70,8 @@ def tuple_of(values: list[Any]) -> bytes:
 
 
 def quick(decoder: Decoder, message: bytes) -> bytes | None:
-    """The line of an insert with this tuple by the quick way."""
-    insert = bytes(1) + b"position" + bytes(FIRST_COLUMN - 11) + message
+    """The line of an insert with this tuple by the quick way. Its header looks like what parts columns."""
+    insert = bytes(1) + b"position" + (b"t\0\0\0" * 6)[: FIRST_COLUMN - 11] + message
     lines: list[bytes] = []
     marks: list[bytes] = []
     odd = decoder.rows(iter([insert]), lines.append, marks.append)
