@@ -6,6 +6,7 @@ component got it, its operation and metadata, the error, the component, and wher
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,7 +15,35 @@ from hub.document import encode
 from hub.errors import FatalError, RecordError
 from hub.materialization import Binding, Rejected
 from hub.record import OPERATIONS, Batch, Cursor
+from hub.runtime.events import Events
 from hub.runtime.stage import Failure, Outcome, settled
+
+NOTICE_EVERY_S = 10.0
+"""How often a task says that records became dead letters."""
+
+
+class DeadLetterNotice:
+    """Says that records of a task became dead letters, at once and then at most every `NOTICE_EVERY_S`."""
+
+    def __init__(self, events: Events, task: str) -> None:
+        self._events = events
+        self._task = task
+        self._told = 0
+        self._again_at = 0.0
+
+    def say(self, total: int, reason: str) -> None:
+        """`total` of them are kept by now, the last for this reason."""
+        now = time.monotonic()
+        if now < self._again_at:
+            return
+        self._events.warning(
+            "dead_letters",
+            task=self._task,
+            records=total - self._told,
+            collection=dead_letters_of(self._task),
+            reason=reason,
+        )
+        self._told, self._again_at = total, now + NOTICE_EVERY_S
 
 
 def dead_letters(task: str, failures: Sequence[Failure], at: tuple[str, Cursor | None]) -> Batch:

@@ -24,7 +24,7 @@ from hub.errors import FatalError
 from hub.log import Committed, Log, Reader, Schema, Transaction
 from hub.materialization import Binding, Preparing, Rejected, Sink
 from hub.record import Batch, Cursor, Place, TaskName
-from hub.runtime.dead_letters import dead_letters, dead_letters_of, rejected
+from hub.runtime.dead_letters import DeadLetterNotice, dead_letters, dead_letters_of, rejected
 from hub.runtime.events import Events
 from hub.runtime.outlet import merged
 from hub.runtime.replay import Replay
@@ -352,6 +352,8 @@ class _Writing:
         stored = log.position(self._dead_task)
         self.dead_upto = Cursor.decode(stored) if stored else Cursor.START
         self._dead: list[Batch] = []
+        self._dead_reason = ""
+        self._dead_notice = DeadLetterNotice(events, task.name)
         self._pending = Pending()
         self.replay: Replay | None = None
         self._swept = False
@@ -420,6 +422,7 @@ class _Writing:
         if chunk.outcome.failures:
             at = self._log.journal, chunk.upto
             self._dead.append(dead_letters(self._task.name, chunk.outcome.failures, at))
+            self._dead_reason = chunk.outcome.failures[0].error.reason
         for what, why in chunk.outcome.unswept.items():
             self._events.warning("not_swept", task=self._task.name, what=what, reason=why)
         self._stats.skipped += chunk.outcome.skipped
@@ -469,6 +472,7 @@ class _Writing:
             await self._log.append(Transaction(self._dead_task, self._dead, upto.encode()))
             self.dead_upto = upto
             self._stats.dead_letters += sum(batch.count for batch in self._dead)
+            self._dead_notice.say(self._stats.dead_letters, self._dead_reason)
         self._dead = []
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import random
 from collections.abc import Callable
 from dataclasses import replace
@@ -228,8 +229,8 @@ async def test_skip_counts_and_stop_stops(make_catalog: Make, script: Script, st
     assert store.docs() == []
 
 
-async def test_records_that_the_destination_refuses_are_set_aside(
-    make_catalog: Make, script: Script, store: Store
+async def test_records_that_the_destination_refuses_are_set_aside_and_it_is_said(
+    make_catalog: Make, script: Script, store: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:
     script.sends = [rows(1, 2, 3)]
     store.reject = lambda doc: "too large" if doc["id"] == 2 else None
@@ -237,6 +238,17 @@ async def test_records_that_the_destination_refuses_are_set_aside(
     assert await run_hub(make_catalog(), telemetry) == 0
     assert [doc["id"] for doc in store.docs()] == [1, 3]
     assert telemetry.tasks["d"].dead_letters == 1
+    events = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    (said,) = [event for event in events if event["event"] == "dead_letters"]
+    assert said | {"ts": ""} == {
+        "ts": "",
+        "level": "warning",
+        "event": "dead_letters",
+        "task": "d",
+        "records": 1,
+        "collection": "dead_letters/d",
+        "reason": "too large",
+    }
 
 
 async def test_a_schema_change_stands_exactly_between_the_records_around_it(
