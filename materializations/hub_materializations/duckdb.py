@@ -41,6 +41,7 @@ from .sql.driver import Refused
 from .sql.duckdb_types import DIALECT, sql_type
 from .sql.layout import Layout
 from .sql.memory_file import MemoryFiles
+from .sql.names import literal
 from .sql.plan import plan
 from .sql.rebuild import rebuilt
 from .sql.reduce import Load
@@ -216,11 +217,11 @@ class _Driver:
         made = rebuilt(text, table, existing, casts, rekey, DIALECT)
         name = table.sql(DIALECT)
         if comment is not None:
-            made.append(f"COMMENT ON TABLE {name} IS {_literal(comment)}")
+            made.append(f"COMMENT ON TABLE {name} IS {literal(comment)}")
         for column, told in self.fetch(
             f"SELECT column_name, comment FROM duckdb_columns() {_OF_TABLE} AND comment IS NOT NULL", place
         ):
-            made.append(f"COMMENT ON COLUMN {name}.{DIALECT.quoted(column)} IS {_literal(told)}")
+            made.append(f"COMMENT ON COLUMN {name}.{DIALECT.quoted(column)} IS {literal(told)}")
         indexes = self.fetch(f"SELECT sql FROM duckdb_indexes() {_OF_TABLE} ORDER BY index_oid", place)
         return [*made, *(index for (index,) in indexes)]
 
@@ -297,7 +298,7 @@ class _Driver:
             text = _lines(load.rows, len(columns)) if load.encoded is None else load.encoded
             fields = [f"c{i}" for i in range(len(columns))]
         spec = ", ".join(
-            f"{_literal(field)}: '{_read_as(column.type)}'"
+            f"{literal(field)}: '{_read_as(column.type)}'"
             for field, column in zip(fields, columns, strict=True)
         )
         cells = ", ".join(
@@ -306,7 +307,7 @@ class _Driver:
         )
         with self._files.holding(text) as paths:
             yield (
-                f"(SELECT {cells} FROM read_json([{', '.join(map(_literal, paths))}], format = 'newline_delimited', "
+                f"(SELECT {cells} FROM read_json([{', '.join(map(literal, paths))}], format = 'newline_delimited', "
                 f"maximum_object_size = {max(LINE_BYTES_MIN, len(text) + 1)}, columns = {{{spec}}}))"
             )
 
@@ -319,7 +320,7 @@ class _Driver:
         beside.unlink(missing_ok=True)
         with _mapped(str(target)):
             (name,) = self._connection.execute("SELECT current_database()").fetchone() or ("",)
-            self._connection.execute(f"ATTACH {_literal(str(beside))} AS hub_copy")
+            self._connection.execute(f"ATTACH {literal(str(beside))} AS hub_copy")
             try:
                 self._connection.execute(f"COPY FROM DATABASE {DIALECT.quoted(name)} TO hub_copy")
                 self._connection.execute("CHECKPOINT hub_copy")
@@ -364,10 +365,6 @@ def _cell(name: str, column: ColumnType) -> str:
             return f"CAST(CAST({name} AS JSON) AS {sql_type(column)})"
         case _:
             return f"CAST({name} AS {sql_type(column)})"
-
-
-def _literal(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
 
 
 _REFUSALS = (

@@ -60,6 +60,13 @@ def hub(*arguments: object, kill_after_s: float | None = None) -> subprocess.Com
     return subprocess.CompletedProcess((), process.returncode, said)
 
 
+def done_well(*arguments: object) -> None:
+    """Run hub to its end, which is a good one."""
+    done = hub(*arguments)
+    assert done is not None
+    assert done.returncode == 0, done.stdout
+
+
 @pytest.fixture
 def place(tmp_path: Path) -> dict[str, Any]:
     source = tmp_path / "things.ndjson"
@@ -87,9 +94,7 @@ def test_a_table_is_made_anew_from_the_log_through_a_new_mapping(place: dict[str
     print(f"seed {seed}")
     rng = random.Random(seed)
     lake = place["lake"]
-    done = hub("run", configure(place), "--no-live")
-    assert done is not None
-    assert done.returncode == 0, done.stdout
+    done_well("run", configure(place), "--no-live")
     assert rows(lake, "SELECT count(*), sum(n) FROM some")[0][0] == ROWS // 2
 
     with contextlib.closing(sqlite3.connect(lake)) as connection, connection:
@@ -98,9 +103,7 @@ def test_a_table_is_made_anew_from_the_log_through_a_new_mapping(place: dict[str
         connection.execute("INSERT INTO some (id, n) VALUES (1000000, 0)")
         connection.execute("INSERT INTO soft (id, n) VALUES (1000000, 0)")
     config = configure(place, mapping="root = if this.id % 2 == 1 { deleted() }")
-    asked = hub("backfill", config, "lake", "--from-log")
-    assert asked is not None
-    assert asked.returncode == 0, asked.stdout
+    done_well("backfill", config, "lake", "--from-log")
 
     kills = 0
     while (done := hub("run", config, "--no-live", kill_after_s=rng.uniform(0.4, 0.8) * (1 + kills))) is None:
@@ -139,9 +142,7 @@ def test_tables_that_only_grow_are_made_anew_at_once_and_each_row_once(place: di
     print(f"seed {seed}")
     rng = random.Random(seed)
     lake = place["lake"]
-    done = hub("run", configure(place, more=GROWING), "--no-live")
-    assert done is not None
-    assert done.returncode == 0, done.stdout
+    done_well("run", configure(place, more=GROWING), "--no-live")
     everything = sum(range(ROWS))
     of_all = [[(ROWS, everything, ROWS)], [(ROWS, everything, ROWS // 2, ROWS // 2)]]
     assert grown(lake) == of_all
@@ -150,9 +151,7 @@ def test_tables_that_only_grow_are_made_anew_at_once_and_each_row_once(place: di
 
     # One of them, and none of the others.
     config = configure(place, more=GROWING, mapping='root = this.assign({"n": this.n * 2})')
-    asked = hub("backfill", config, "lake", "journal", "--from-log")
-    assert asked is not None
-    assert asked.returncode == 0, asked.stdout
+    done_well("backfill", config, "lake", "journal", "--from-log")
     doubled = [(ROWS, 2 * everything, ROWS)]
     kills = 0
     while (done := hub("run", config, "--no-live", kill_after_s=rng.uniform(0.4, 0.8) * (1 + kills))) is None:
@@ -169,9 +168,7 @@ def test_tables_that_only_grow_are_made_anew_at_once_and_each_row_once(place: di
     with place["source"].open("a") as source:
         source.write("\n".join(more) + "\n")
     config = configure(place, more=GROWING, mapping="root = if this.n % 2 == 1 { deleted() }")
-    asked = hub("backfill", config, "lake", "--from-log")
-    assert asked is not None
-    assert asked.returncode == 0, asked.stdout
+    done_well("backfill", config, "lake", "--from-log")
     kills = 0
     while (done := hub("run", config, "--no-live", kill_after_s=rng.uniform(0.4, 0.8) * (1 + kills))) is None:
         kills += 1
@@ -200,19 +197,13 @@ def test_what_cannot_be_read_again_from_the_log_is_said(place: dict[str, Any]) -
     assert "is called sone" in refused("", "lake", "sone")
     joined = "\n      - {from: [shop, some], table: all, mode: append}"
     assert "the rows of the others would be lost" in refused(joined, "lake", "shop")
-    asked = hub("backfill", configure(place, more=joined), "lake", "all", "--from-log")
-    assert asked is not None
-    assert asked.returncode == 0, asked.stdout
+    done_well("backfill", configure(place, more=joined), "lake", "all", "--from-log")
     routed = "\n      - {from: shop, table: 't${! this.id.not_null() }', mode: append}"
     assert "documents say where they go" in refused(routed, "lake")
-    asked = hub("backfill", configure(place, more=routed), "lake", "some", "--from-log")
-    assert asked is not None
-    assert asked.returncode == 0, asked.stdout
+    done_well("backfill", configure(place, more=routed), "lake", "some", "--from-log")
     config = configure(place, more=GROWING.replace("some", "shop"))
     config.write_text(config.read_text().replace("key: [/id]", "key: [/id], retention: {compact: true}"))
     refusal = hub("backfill", config, "lake", "--from-log")
     assert refusal is not None
     assert "keeps every change: what is there would be lost" in refusal.stdout
-    asked = hub("backfill", config, "lake", "some", "soft", "--from-log")
-    assert asked is not None
-    assert asked.returncode == 0, asked.stdout
+    done_well("backfill", config, "lake", "some", "soft", "--from-log")

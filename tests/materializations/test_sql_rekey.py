@@ -13,10 +13,9 @@ from hub.materialization import Binding
 from hub.record import TaskName
 from hub.schema import CollectionSchema, ColumnType, describe
 from hub.schema.types import INT64, JSON, STRING
-from hub_materializations.duckdb import DuckDBMaterialization
 from hub_materializations.sql.binding import SqlBinding
 from hub_materializations.sqlite import SQLiteMaterialization
-from tests.materializations.sql_databases import Database
+from tests.materializations.sql_databases import DATABASES, Database
 
 FIELDS = {"id": INT64.null(False), "code": STRING.null(False), "n": INT64}
 BEFORE: Sequence[dict[str, Any]] = [{"id": 1, "code": "a", "n": 1}, {"id": 2, "code": "b", "n": 2}]
@@ -71,10 +70,10 @@ async def test_rows_with_one_key_stop_the_task_and_are_kept(database: Database) 
     assert rows(database) == [(1, "a", 1), (1, "c", 3), (2, "b", 2)]
 
 
+# DuckDB needs no declared key.
+@pytest.mark.parametrize("database", [name for name in DATABASES if name != "duckdb"], indirect=True)
 @pytest.mark.anyio
 async def test_a_key_of_the_users_is_left_and_what_mends_it_does(database: Database) -> None:
-    if isinstance(database.spec, DuckDBMaterialization):
-        pytest.skip("DuckDB needs no declared key")
     database.run("CREATE TABLE t (id bigint PRIMARY KEY, code varchar(9), n bigint)")
     await database.write_as(keyed("id"), BEFORE)
     with pytest.raises(FatalError, match="its primary key is yours") as caught:

@@ -66,10 +66,14 @@ class Table(msgspec.Struct, frozen=True):
         return f"{self.schema}.{self.name}"
 
     @property
+    def quoted_name(self) -> str:
+        """The table in a statement that defines something."""
+        return f"{quoted(self.schema)}.{quoted(self.name)}"
+
+    @property
     def sql(self) -> str:
         """The table in a query. Rows of children by inheritance belong to the children."""
-        only = "" if self.kind == "p" else "ONLY "
-        return f"{only}{quoted(self.schema)}.{quoted(self.name)}"
+        return self.quoted_name if self.kind == "p" else f"ONLY {self.quoted_name}"
 
     @property
     def followed(self) -> Followed:

@@ -225,7 +225,7 @@ async def _tables(capture: PostgresCapture, task: TaskName, query: Connection) -
                 False,
                 f"{table.full_name} has no replica identity, and {name} publishes all tables: "
                 "UPDATE and DELETE fail in the application",
-                f"ALTER TABLE {quoted(table.schema)}.{quoted(table.name)} REPLICA IDENTITY FULL; or give it a primary key",
+                f"ALTER TABLE {table.quoted_name} REPLICA IDENTITY FULL; or give it a primary key",
             )
             for table in tables
             if not table.has_identity
@@ -254,7 +254,7 @@ async def _may_use(query: Connection, chosen: Sequence[Table], *, publishes: boo
         "from pg_class c where c.oid = any(%s::oid[])",
         [[table.oid for table in chosen]],
     )
-    names = {table.oid: f"{quoted(table.schema)}.{quoted(table.name)}" for table in chosen}
+    names = {table.oid: table.quoted_name for table in chosen}
     findings = []
     for oid, owns, may_read, is_filtered, user in found:
         if publishes and not owns:
@@ -282,7 +282,7 @@ async def _may_use(query: Connection, chosen: Sequence[Table], *, publishes: boo
 async def _table(
     capture: PostgresCapture, query: Connection, publication: str, table: Table
 ) -> list[Finding]:
-    name = f"{quoted(table.schema)}.{quoted(table.name)}"
+    name = table.quoted_name
     if table.persistence != "p":
         return [
             Finding(

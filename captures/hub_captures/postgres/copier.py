@@ -161,21 +161,8 @@ class Copier:
         until = time.monotonic() + self._early_s
         self._tables.begin_not_before = self._hold_from = until
         if self._early_s > 1.0:
-            for writer in (await server.open_writers(self._connection))[:1]:
-                self._out.notice(
-                    "the copy of new tables waits for an open transaction to end",
-                    pid=writer.pid,
-                    age_s=round(writer.age_s),
-                    user=writer.user,
-                    application=writer.application,
-                )
-            for prepared in (await server.prepared_transactions(self._connection))[:1]:
-                self._out.notice(
-                    "the copy of new tables waits for a prepared transaction to be committed or rolled back",
-                    gid=prepared.gid,
-                    age_s=round(prepared.age_s),
-                    database=prepared.database,
-                )
+            for what, about in await server.holdups(self._connection, 1):
+                self._out.notice(f"the copy of new tables waits for {what}", **about)
         self._early_s = min(EARLY_MAX_S, self._early_s * 2)
 
     def _require_sight(self, chosen: Sequence[tuple[int, Tracked, Table]], moment: Moment) -> None:

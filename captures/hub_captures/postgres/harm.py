@@ -54,7 +54,7 @@ async def harmless(
 
 async def harm_of(capture: PostgresCapture, query: Connection, table: Table) -> Finding | None:
     """What would fail, with the cure; None for a table that can be published as the options want it."""
-    name = f"{quoted(table.schema)}.{quoted(table.name)}"
+    name = table.quoted_name
     if not table.has_identity:
         cure = f"ALTER TABLE {name} REPLICA IDENTITY FULL; or give it a primary key"
         if table.kind == "p":
@@ -92,7 +92,7 @@ async def _harm_of_filter(query: Connection, table: Table, where: str) -> Findin
             return Finding(False, f"where of {table.full_name}: {error}", "mend the condition")
         cure = (
             f"let where only name columns of the replica identity ({', '.join(table.identity_key)}), "
-            f"or ALTER TABLE {quoted(table.schema)}.{quoted(table.name)} REPLICA IDENTITY FULL;"
+            f"or ALTER TABLE {table.quoted_name} REPLICA IDENTITY FULL;"
         )
         return Finding(
             False,

@@ -100,10 +100,11 @@ class PostgresPosition(Position, frozen=True, omit_defaults=True):
     `xids` are transactions since the last chunk that touched tables under copy: the next chunk must see
     them. `copying` are the tables whose copy is under way, by OID, `copied` those that were read whole. `waiting`
     counts those whose copy has not begun: all that are neither here nor in the note. `replaces` says that
-    they stand between the marks of a backfill. `prepared_lsn` is where the oldest PREPARE stands whose transaction was
-    neither committed nor rolled back at `lsn`: the server has to send it again. `forms` says of those in `copying` and `copied` what the
-    note says of the others, packed alike, as they were when their copy began: so a table is known again that was dropped
-    and made anew meanwhile, and a rewrite is noticed. `done` says that a source read once (`snapshot: only`) has been read.
+    they stand between the marks of a backfill. `prepared_lsn` is where the oldest PREPARE stands whose transaction
+    was neither committed nor rolled back at `lsn`: the server has to send it again. `forms` says of those in
+    `copying` and `copied` what the note says of the others, packed alike, as they were when their copy began: so a
+    table is known again that was dropped and made anew meanwhile, and a rewrite is noticed. `done` says that a source
+    read once (`snapshot: only`) has been read.
     """
 
     system_id: str

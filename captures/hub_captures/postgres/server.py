@@ -128,10 +128,9 @@ async def flushed_lsn(query: Connection) -> int:
 
 async def first_unborn(query: Connection) -> int:
     """The id of the next transaction to come, 64 bits wide: all that write now have a smaller one."""
-    current = "pg_snapshot_xmax(pg_current_snapshot())"
-    if query.info.server_version < 130000:
-        current = "txid_snapshot_xmax(txid_current_snapshot())"
-    ((xid,),) = await rows(query, "asking for the next transaction", f"select {current}::text::bigint")
+    # The same as pg_snapshot_xmax, which is newer than the oldest server.
+    current = "select txid_snapshot_xmax(txid_current_snapshot())"
+    ((xid,),) = await rows(query, "asking for the next transaction", current)
     return int(xid)
 
 
@@ -207,7 +206,7 @@ class Member(NamedTuple):
     def sql(self) -> str:
         columns = f" ({', '.join([quoted(name) for name in self.columns])})" if self.columns else ""
         where = f" WHERE ({self.where})" if self.where else ""
-        return f"{quoted(self.table.schema)}.{quoted(self.table.name)}{columns}{where}"
+        return f"{self.table.quoted_name}{columns}{where}"
 
 
 async def create_publication(query: Connection, name: str, members: Iterable[Member]) -> None:
@@ -235,7 +234,7 @@ async def add_to_publication(query: Connection, name: str, members: Iterable[Mem
 
 async def change_in_publication(query: Connection, name: str, members: Sequence[Member]) -> None:
     """Publish these tables with other columns or rows from now on, in one step."""
-    dropped = ", ".join([f"{quoted(member.table.schema)}.{quoted(member.table.name)}" for member in members])
+    dropped = ", ".join([member.table.quoted_name for member in members])
     added = ", ".join([member.sql for member in members])
     await execute(
         query,
@@ -261,10 +260,14 @@ async def is_same_condition(query: Connection, table: Table, one: str, other: st
 
 async def remove_from_publication(query: Connection, name: str, tables: Iterable[Table]) -> None:
     """Their changes come no longer."""
-    removed = ", ".join([f"{quoted(table.schema)}.{quoted(table.name)}" for table in tables])
+    removed = ", ".join([table.quoted_name for table in tables])
     await execute(
         query, f"taking tables out of {name}", f"ALTER PUBLICATION {quoted(name)} DROP TABLE {removed}"
     )
+
+
+NAMED_MAX = 5
+"""So many transactions of a kind are named, the oldest ones."""
 
 
 class Writer(NamedTuple):
@@ -284,7 +287,7 @@ async def open_writers(query: Connection) -> list[Writer]:
         "select pid, extract(epoch from clock_timestamp() - xact_start)::float8, "
         "coalesce(usename, ''), coalesce(application_name, '') "
         "from pg_stat_activity where backend_xid is not null and pid <> pg_backend_pid() "
-        "order by xact_start limit 5",
+        f"order by xact_start limit {NAMED_MAX}",
     )
     return [Writer(*row) for row in found]
 
@@ -303,9 +306,35 @@ async def prepared_transactions(query: Connection) -> list[Unfinished]:
         query,
         "looking for prepared transactions",
         "select gid, extract(epoch from clock_timestamp() - prepared)::float8, database::text "
-        "from pg_prepared_xacts order by prepared limit 5",
+        f"from pg_prepared_xacts order by prepared limit {NAMED_MAX}",
     )
     return [Unfinished(*row) for row in found]
+
+
+class Holdup(NamedTuple):
+    """What the server must see the end of, in words that follow `waits for`, and what is known of it."""
+
+    what: str
+    about: dict[str, object]
+
+
+async def holdups(query: Connection, most: int = NAMED_MAX) -> list[Holdup]:
+    """The oldest open transactions, and the oldest prepared ones, `most` of each."""
+    writers = (await open_writers(query))[:most]
+    prepared = (await prepared_transactions(query))[:most]
+    return [
+        *[
+            Holdup("an open transaction to end", each._asdict() | {"age_s": round(each.age_s)})
+            for each in writers
+        ],
+        *[
+            Holdup(
+                "a prepared transaction to be committed or rolled back",
+                each._asdict() | {"age_s": round(each.age_s)},
+            )
+            for each in prepared
+        ],
+    ]
 
 
 async def settings(query: Connection, names: Iterable[str]) -> dict[str, str]:

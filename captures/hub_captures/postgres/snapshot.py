@@ -171,10 +171,10 @@ class ChunkQuery(msgspec.Struct, frozen=True):
         return Rows(layout, self.record_bytes_max, may_omit=self.may_omit)
 
 
-_MOMENT = """select pg_current_snapshot()::text,
+_MOMENT = """select txid_current_snapshot()::text,
   (case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_insert_lsn() end - '0/0')::bigint,
   (extract(epoch from clock_timestamp()) * 1000)::bigint"""
-_MOMENT_BEFORE_13 = _MOMENT.replace("pg_current_snapshot", "txid_current_snapshot")
+"""The snapshot is that of pg_current_snapshot, which is newer than the oldest server."""
 
 
 @contextlib.asynccontextmanager
@@ -205,8 +205,7 @@ async def begin_state(connection: Connection, tables: Sequence[Table], must: Ite
             f"begin isolation level repeatable read read only; set local lock_timeout = '{LOCK_WAIT_MS}ms'; "
             f"lock table {names} in access share mode",
         )
-        query = _MOMENT if connection.info.server_version >= 130000 else _MOMENT_BEFORE_13
-        ((text, fence, ts_ms),) = await rows(connection, "taking a snapshot", query)
+        ((text, fence, ts_ms),) = await rows(connection, "taking a snapshot", _MOMENT)
     visibility = Visibility.parse(text)
     if not must_see(visibility, must):
         raise NotYet

@@ -301,8 +301,7 @@ async def _create_slot(
     """Make the slot, and while that waits for open transactions, say for which."""
 
     async def say() -> None:
-        writers: list[server.Writer] = []
-        prepared: list[server.Unfinished] = []
+        held: list[server.Holdup] = []
         while True:
             await anyio.sleep(WAIT_NOTICE_S)
             if identity.is_standby:
@@ -311,23 +310,9 @@ async def _create_slot(
                 )
             # Broken off in the middle, the query would take its connection along.
             with anyio.move_on_after(WAIT_QUERY_S, shield=True):
-                writers = await server.open_writers(query)
-                prepared = await server.prepared_transactions(query)
-            for writer in writers:
-                out.notice(
-                    "the slot waits for an open transaction to end",
-                    pid=writer.pid,
-                    age_s=round(writer.age_s),
-                    user=writer.user,
-                    application=writer.application,
-                )
-            for each in prepared:
-                out.notice(
-                    "the slot waits for a prepared transaction to be committed or rolled back",
-                    gid=each.gid,
-                    age_s=round(each.age_s),
-                    database=each.database,
-                )
+                held = await server.holdups(query)
+            for what, about in held:
+                out.notice(f"the slot waits for {what}", **about)
 
     made: list[int] = []
     async with anyio.create_task_group() as group:

@@ -38,6 +38,12 @@ class Tracked:
         self.handover = handover
         self.deferred_until = self.deferred_s = 0.0
 
+    @property
+    def as_remembered(self) -> Table | None:
+        """The table as it was when it was last remembered, where that is known in full."""
+        table = self.table
+        return table if table is not None and table.followed == self.followed else None
+
 
 class Tables:
     """The tables by OID. What is asked for every record sent costs as much as there are tables under copy, not

@@ -115,18 +115,14 @@ class Upkeep:
             await server.add_to_publication(
                 self._query, self._publication, [member_of(self._capture, table) for table in missing]
             )
+            oids = [table.oid for table in tables]
+            tables = await catalog.tables(self._query, self._publication, oids=oids)
         self._tables.begin_after = await server.first_unborn(self._query)
-        oids = [table.oid for table in tables]
-        found = await catalog.tables(self._query, self._publication, oids=oids)
-        return [table for table in found if table.in_publication]
+        return [table for table in tables if table.in_publication]
 
     def _grown(self, tracked: Tracked, table: Table) -> None:
         """Rows have come with a partition that was a table of its own."""
-        before = (
-            tracked.table
-            if tracked.table is not None and tracked.table.followed == tracked.followed
-            else None
-        )
+        before = tracked.as_remembered
         new = set(table.attached) - set(before.attached if before is not None else ())
         tracked.table = table
         self._tables.follow(table.oid, table.followed)
@@ -168,8 +164,8 @@ class Upkeep:
         known: set[str] = set()
         if before is not None:
             known = {column.name for column in before.columns}
-        elif tracked.table is not None and tracked.table.followed == tracked.followed:
-            known = {column.name for column in tracked.table.columns}
+        elif (remembered := tracked.as_remembered) is not None:
+            known = {column.name for column in remembered.columns}
         tracked.table = table
         self._tables.follow(table.oid, table.followed)
         if not self._tables.may_be_rewritten(table.oid):

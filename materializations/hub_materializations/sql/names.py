@@ -35,6 +35,11 @@ def quoted(name: str, quote: str = '"') -> str:
     return f"{quote}{name.replace(quote, quote * 2)}{quote}"
 
 
+def literal(text: str) -> str:
+    """A text as SQL, for a database in whose texts a backslash is a character like any other."""
+    return "'" + text.replace("'", "''") + "'"
+
+
 def fitted(name: str, rule: NameRule) -> str:
     """`name`, or what is left of it and a hash of it where the database does not allow it as it is.
 

@@ -7,6 +7,7 @@ was renamed. The database chooses it, and that the key is hub's own is said by a
 from __future__ import annotations
 
 from .dialect import MARK, Dialect, ExistingTable, TableName
+from .names import literal
 from .rekey import Rekey
 
 DROP_KEY = "DROP CONSTRAINT {name}"
@@ -30,10 +31,10 @@ index $3 over the current versions of a history, which has no other."""
 def marked(table: str) -> str:
     """The statement that says of a table's primary key that it is hub's own."""
     found = (
-        f"SELECT format('COMMENT ON CONSTRAINT %I ON %s IS %L', conname, conrelid::regclass, {_literal(MARK)}) "
-        f"FROM pg_constraint WHERE conrelid = {_literal(table)}::regclass AND contype = 'p'"
+        f"SELECT format('COMMENT ON CONSTRAINT %I ON %s IS %L', conname, conrelid::regclass, {literal(MARK)}) "
+        f"FROM pg_constraint WHERE conrelid = {literal(table)}::regclass AND contype = 'p'"
     )
-    return f"DO {_literal(f'BEGIN EXECUTE ({found}); END')}"
+    return f"DO {literal(f'BEGIN EXECUTE ({found}); END')}"
 
 
 def rekeyed(rekey: Rekey, table: TableName, existing: ExistingTable, dialect: Dialect) -> list[str]:
@@ -49,7 +50,3 @@ def rekeyed(rekey: Rekey, table: TableName, existing: ExistingTable, dialect: Di
     drop = DROP_KEY.format(name=quoted(existing.key_name))
     add = f"ADD {dialect.key_clause.format(key=dialect.listed(rekey.key))}"
     return [f"ALTER TABLE {target} {', '.join([drop, *steps, add])}", marked(target)]
-
-
-def _literal(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
