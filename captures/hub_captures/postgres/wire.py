@@ -44,7 +44,8 @@ class ChangeStream:
 
     They go to `take`, as many at once as there are, and one that is larger than `bytes_max` to `take_large`.
     `after` is called after each callback that brought something. When a taker stops the reader the stream is
-    paused until `resume`. `failure` is set when the stream has ended, and `after` is called once more.
+    paused until `resume`. `failure` is set when the stream has ended, be it by what a taker or `after` raised, and
+    `after` is called once more.
     """
 
     def __init__(
@@ -196,7 +197,7 @@ class ChangeStream:
         else:
             self._listen(True)
         if got or is_awaited:
-            self._after(got)
+            self._tell(got)
 
     def _hand_over(self, found: list[bytes], large: memoryview | None) -> bool:
         """Give messages to the takers, the large one last. True when the reader must stop; what is left then comes first
@@ -229,11 +230,18 @@ class ChangeStream:
         result = self._pgconn.get_result()
         return error_of_result(result, "the server ended the stream")
 
+    def _tell(self, got: int) -> None:
+        try:
+            self._after(got)
+        except Exception as error:
+            # Nobody is above this one either.
+            self._fail(error)
+
     def _fail(self, error: Exception) -> None:
+        self.close()
         if self.failure is None:
             self.failure = error
-        self.close()
-        self._after(0)
+            self._tell(0)
 
 
 class Gatherer(Protocol):
