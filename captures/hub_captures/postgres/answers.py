@@ -62,7 +62,7 @@ class Answers:
 
     async def _fetch(self, table: Gathered, key: Key, names: Sequence[str]) -> None:
         """The present values of some fields. A later change of the row comes in the stream and corrects them."""
-        self._feed.fetched = {}
+        self._feed.judge.fetched = {}
         tracked = self._tables.by_oid.get(table.relation.oid)
         if tracked is None or tracked.table is None or not table.key_indexes:
             return
@@ -78,7 +78,9 @@ class Answers:
         )
         for row in found:
             cells = zip(wanted, row, strict=True)
-            self._feed.fetched = {name: table.decoder.field(name, value.encode()) for name, value in cells}
+            self._feed.judge.fetched = {
+                name: table.decoder.field(name, value.encode()) for name, value in cells
+            }
 
     async def _place(self, relation: Relation) -> None:
         """Rows of a relation will follow: find out what they mean, and where they go."""

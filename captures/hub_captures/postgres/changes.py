@@ -1,7 +1,7 @@
 """What a row message says: which records it makes, with which metadata. Pure.
 
 This is the careful way, for messages with an old image, unchanged values or a size beyond the limit, and for
-tables under copy. The quick way for all others is in `feed.py`. A change of the key becomes a delete and
+tables under copy. The quick way for all others is in `decoder.py`. A change of the key becomes a delete and
 a create: a keyed destination would else keep the old row.
 """
 
@@ -15,7 +15,7 @@ from hub import cdc
 from hub.document import encode
 from hub.record import CREATE, DELETE, UPDATE
 from hub_captures.postgres import pgoutput
-from hub_captures.postgres.decoder import UNCHANGED, Cell, tuple_cells
+from hub_captures.postgres.cells import UNCHANGED, Cell, text_of, tuple_cells
 from hub_captures.postgres.gathered import Gathered
 from hub_captures.postgres.pgoutput import HEADER
 from hub_captures.postgres.position import Key
@@ -44,17 +44,17 @@ def changes_of(b: bytes, table: Gathered) -> list[Change]:
         return [Change(CREATE, _key(cells, table), decoder.document(cells), {})]
     if kind == _DELETE:
         if image == KEY_IMAGE:
-            return [Change(DELETE, _key(cells, table), decoder.document(cells, _identity(table)), {})]
+            return [Change(DELETE, _key(cells, table), decoder.document(cells, table.identity_indexes), {})]
         line = decoder.document(cells)
         return [Change(DELETE, _key(cells, table), line, {cdc.BEFORE: line[:-1]})]
     if image == NEW:
         return [_updated(cells, table, {})]
     new, _ = tuple_cells(b, at + 1)
-    for index in range(len(new)) if image != KEY_IMAGE else _identity(table):
+    for index in range(len(new)) if image != KEY_IMAGE else table.identity_indexes:
         if new[index] is UNCHANGED:
             new[index] = cells[index]
     before: dict[str, Any] = {}
-    old_line = decoder.document(cells, None if image != KEY_IMAGE else _identity(table))
+    old_line = decoder.document(cells, None if image != KEY_IMAGE else table.identity_indexes)
     if image != KEY_IMAGE:
         before[cdc.BEFORE] = old_line[:-1]
     old_key, new_key = _key(cells, table), _key(new, table)
@@ -100,14 +100,5 @@ def message_line(found: pgoutput.Message) -> bytes:
         return encode({"content_base64": base64.b64encode(found.content).decode()}) + b"\n"
 
 
-def _identity(table: Gathered) -> list[int]:
-    """The columns of an old image that means only the identity."""
-    return [index for index, column in enumerate(table.relation.columns) if column.in_identity]
-
-
 def _key(cells: Sequence[Cell], table: Gathered) -> Key:
-    found = []
-    for index in table.key_indexes:
-        cell = cells[index]
-        found.append(cell.decode(errors="replace") if isinstance(cell, bytes) else "")
-    return tuple(found)
+    return tuple([text_of(cells[index]) for index in table.key_indexes])

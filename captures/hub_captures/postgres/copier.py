@@ -191,7 +191,7 @@ class Copier:
         if self._held is None:
             tables = [table for _, _, table in chosen]
             try:
-                moment = await begin_state(self._connection, tables, self._feed.undecided)
+                moment = await begin_state(self._connection, tables, self._feed.judge.undecided)
                 self._require_sight(chosen, moment)
                 there = await as_locked(self._connection, self._publication, tables)
             except (NotYet, Moved):
@@ -210,7 +210,7 @@ class Copier:
         if self._held is not None:
             yield self._held.moment, [self._held.tables[table.oid] for table in tables]
         else:
-            async with one_state(self._connection, tables, self._feed.undecided) as moment:
+            async with one_state(self._connection, tables, self._feed.judge.undecided) as moment:
                 yield moment, await as_locked(self._connection, self._publication, tables)
 
     async def _step(
@@ -250,10 +250,10 @@ class Copier:
             handover.order(sort_key(piece.table, self._types))
             handover.read(Chunk(piece.upper, moment.visibility, moment.fence), piece.rows_before + piece.rows)
             self._tables.began(oid)
-        self._feed.undecided.clear()
+        self._feed.judge.undecided.clear()
         if not self._tables.unread_count:
             # Not before all is read, or there would be a new connection for each large row.
-            self._feed.largest = max(self._feed.largest, self._largest)
+            self._feed.judge.largest = max(self._feed.judge.largest, self._largest)
         await self._out.send(batches, position(), self._tables.due_note())
         self._out.gauge("snapshot_tables_left", self._tables.unread_count)
         for _, tracked, piece in read:

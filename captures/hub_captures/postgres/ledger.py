@@ -41,7 +41,7 @@ class Ledger:
 
     def note(self, table: Gathered) -> None:
         """Count what a table has gathered of this transaction since it was last noted."""
-        count = len(table.lines) - table.counted
+        count = table.count - table.counted
         if count and table is not self.gathered:
             self._counts[table.collection] = self._counts.get(table.collection, 0) + count
 

@@ -14,8 +14,8 @@ from typing import Final
 
 from hub import cdc
 from hub.errors import FatalError
+from hub_captures.postgres.cells import DELIMITER, NULL_MARK, QUOTE
 from hub_captures.postgres.changes import TUPLE, Change
-from hub_captures.postgres.decoder import DELIMITER, NULL_MARK, QUOTE
 
 Buffer = bytes | memoryview
 Span = tuple[int, int]

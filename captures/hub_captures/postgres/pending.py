@@ -55,9 +55,7 @@ class Pending:
         if self._ledger is not None and self._ledger.is_open:
             self._account(self._ledger, begin)
         for table in self._touched:
-            table.close_run(begin, origin)
-            table.committed = len(table.lines)
-            table.is_touched = False
+            table.end(begin, origin)
         self._touched = []
 
     def take(self) -> list[Described]:
@@ -66,9 +64,8 @@ class Pending:
         left: dict[Gathered, None] = {}
         for table in self._filled:
             if table.committed:
-                taken.append(Described(table.schema, table.take(table.committed)))
-                table.committed = 0
-            if table.lines:
+                taken.append(Described(table.schema, table.take()))
+            if table.count:
                 left[table] = None
         self._filled = left
         return taken
@@ -79,14 +76,10 @@ class Pending:
             assert begin is not None
             if self._ledger is not None:
                 self._ledger.note(table)
-            table.close_run(begin, origin)
-            table.committed = len(table.lines)
-        taken = self.take()
-        # They are filled again with their next record, though still touched by the transaction.
-        for table in self._touched:
-            table.is_touched = False
+            # With its next record it is touched again, by the same transaction.
+            table.end(begin, origin)
         self._touched = []
-        return taken
+        return self.take()
 
     @property
     def is_empty(self) -> bool:

@@ -126,7 +126,7 @@ class Session:
         )
         self._answers = Answers(query, self._tables, self._feed, self._layouts, self._upkeep)
         self._two_phase = prepared.two_phase
-        self._feed.undecided = set(prepared.xids)
+        self._feed.judge.undecided = set(prepared.xids)
         self._idle_lsn = prepared.lsn
         self._sent_lsn = prepared.lsn
         self._sent_at = time.monotonic()
@@ -277,11 +277,11 @@ class Session:
             await self._out.send(batches, position, self._tables.due_note() if whole else None)
         if whole:
             self._sent_lsn, self._sent_at = lsn, time.monotonic()
-            if self._feed.largest > GIVE_BACK_BYTES and self._feed.begin is None:
+            if self._feed.judge.largest > GIVE_BACK_BYTES and self._feed.begin is None:
                 # Not before it is durable, or the same row would come again, and again.
                 await self._out.settle()
                 raise TransientError(
-                    f"a row of {self._feed.largest} bytes has left a buffer of its size, which only a new connection "
+                    f"a row of {self._feed.judge.largest} bytes has left a buffer of its size, which only a new connection "
                     "gives back"
                 )
 
@@ -293,7 +293,7 @@ class Session:
             identity.database_oid,
             self._slot,
             lsn,
-            sorted(self._feed.undecided),
+            sorted(self._feed.judge.undecided),
             self._feed.prepared_lsn,
         )
 
@@ -416,5 +416,5 @@ class Session:
             self._out.gauge(
                 "prepared_lag_bytes", max(0, self._idle_lsn - prepared_lsn) if prepared_lsn is not None else 0
             )
-            self._out.gauge("oversized_records_total", self._feed.oversized)
+            self._out.gauge("oversized_records_total", self._feed.judge.oversized)
             await anyio.sleep(FEEDBACK_POLL_S)

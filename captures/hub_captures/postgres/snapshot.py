@@ -17,8 +17,8 @@ from hub.errors import HubError
 from hub.record import BACKFILL, READ, SWEEP, Batch
 from hub_captures.postgres import catalog
 from hub_captures.postgres.catalog import Table
+from hub_captures.postgres.cells import QUOTE, UNCHANGED, cells_of_copied, copied_cells, text_of
 from hub_captures.postgres.connection import Connection, execute, quoted, rows, sqlstate_of
-from hub_captures.postgres.decoder import DELIMITER, QUOTE, UNCHANGED, Cell, copied_cells
 from hub_captures.postgres.handover import must_see
 from hub_captures.postgres.keys import row_of, values_of
 from hub_captures.postgres.layout import Layout
@@ -57,10 +57,12 @@ class Rows:
     """Gathers rows, in the order of their key where they have one."""
 
     def __init__(self, layout: Layout, record_bytes_max: int, *, may_omit: bool) -> None:
-        self.lines: list[bytes] = []
+        self.count = 0
         self.bytes = 0
-        self.oversized: dict[int, list[str]] = {}
         self.last: bytes | None = None
+        self._lines: list[bytes] = []
+        """One or more in each part."""
+        self._oversized: dict[int, list[str]] = {}
         self._largest = 0
         self._layout = layout
         self._record_bytes_max = record_bytes_max
@@ -68,22 +70,36 @@ class Rows:
 
     def add(self, found: Sequence[bytes]) -> None:
         """Take rows as COPY writes them."""
-        copied, lines, delimiter, quote = self._layout.decoder.copied, self.lines, DELIMITER, QUOTE
-        most = self._record_bytes_max
-        size = 0
-        for row in found:
-            if len(row) > most:
-                self.add_large(row)
-                continue
-            if quote in row:
-                line = self._layout.decoder.document(copied_cells(row))
-            else:
-                line = copied(row[:-1].split(delimiter)) or self._layout.decoder.document(copied_cells(row))
-            lines.append(line)
-            size += len(line)
-        self.bytes += size
-        if found:
+        if not found:
+            return
+        if max(map(len, found)) <= self._record_bytes_max:
+            self._add_lines(self._lines_of(found), len(found))
             self.last = found[-1]
+            return
+        for row in found:
+            if len(row) > self._record_bytes_max:
+                self.add_large(row)
+            else:
+                self.add([row])
+
+    def _lines_of(self, found: Sequence[bytes]) -> bytes:
+        """Rows with quotes take the careful way, one by one."""
+        decoder = self._layout.decoder
+        plain = [row for row in found if QUOTE not in row]
+        lines = decoder.whole.of_cells(cells_of_copied(plain), len(plain)) if plain else b""
+        if lines is None:
+            return b"".join([decoder.document(copied_cells(row)) for row in found])
+        if len(plain) == len(found):
+            return lines
+        quick = iter(lines.split(b"\n"))
+        return b"".join(
+            [decoder.document(copied_cells(row)) if QUOTE in row else next(quick) + b"\n" for row in found]
+        )
+
+    def _add_lines(self, lines: bytes, count: int) -> None:
+        self._lines.append(lines)
+        self.count += count
+        self.bytes += len(lines)
 
     def add_large(self, row: Buffer) -> None:
         """Take a row that is not to be copied needlessly. Beyond the limit it goes without its largest fields, where
@@ -95,22 +111,21 @@ class Rows:
         if not self._may_omit:
             raise oversized_error(self._layout.schema.collection, len(row), self._record_bytes_max)
         self.last, omitted = copied_without_largest(row, self._layout.key_indexes, self._record_bytes_max)
-        cells: list[Cell] = list(copied_cells(self.last))
+        cells = copied_cells(self.last)
         for index in omitted:
             cells[index] = UNCHANGED
-        self.oversized[len(self.lines)] = sorted([self._layout.decoder.names[index] for index in omitted])
-        self.lines.append(self._layout.decoder.document(cells))
-        self.bytes += len(self.lines[-1])
+        self._oversized[self.count] = sorted([self._layout.decoder.names[index] for index in omitted])
+        self._add_lines(self._layout.decoder.document(cells), 1)
 
     def take(self) -> Read:
         """What was gathered."""
-        return Read(b"".join(self.lines), len(self.lines), self.oversized, self._largest)
+        return Read(b"".join(self._lines), self.count, self._oversized, self._largest)
 
     def key(self) -> Key:
         """The key of the last row."""
         assert self.last is not None
         cells = copied_cells(self.last)
-        return tuple([(cells[index] or b"").decode(errors="replace") for index in self._layout.key_indexes])
+        return tuple([text_of(cells[index]) for index in self._layout.key_indexes])
 
 
 class Piece(NamedTuple):
@@ -246,7 +261,7 @@ async def read_chunk(connection: Connection, wanted: ChunkQuery, layout: Layout,
     """The next rows in key order."""
     found = wanted.rows(layout)
     is_cut = await _copy(connection, chunk_sql(wanted), wanted.bytes_max, found)
-    has_more = found.last is not None and (is_cut or len(found.lines) >= wanted.rows_max)
+    has_more = found.last is not None and (is_cut or found.count >= wanted.rows_max)
     return Piece(wanted.table, layout, moment, (found.take(),), found.key() if has_more else None, is_cut)
 
 
@@ -285,7 +300,7 @@ async def _copy(connection: Connection, query: str, bytes_max: int, into: Rows) 
                 return True
     except HubError as error:
         # Rows come in the order of the key, so what came before a timeout is as good as a chunk.
-        if sqlstate_of(error) != QUERY_CANCELED or not into.lines:
+        if sqlstate_of(error) != QUERY_CANCELED or not into.count:
             raise
         return True
     return False

@@ -40,7 +40,7 @@ from hub.schema.types import (
     ColumnType,
 )
 from hub_captures.postgres import literals
-from hub_captures.postgres.literals import Convert
+from hub_captures.postgres.literals import Convert, ConvertMany
 
 
 class PgType(msgspec.Struct, frozen=True):
@@ -71,6 +71,8 @@ class Codec(NamedTuple):
     is_short: bool = False
     """True when the text form never has more than 255 bytes, so that one byte tells its length."""
     is_quoted: bool = False
+    column_at_once: ConvertMany | None = None
+    """The same for many values, where that is faster than one after the other."""
 
     def function(self) -> Convert:
         """The conversion to whole JSON as a callable, which takes any bytes for text."""
@@ -80,6 +82,15 @@ class Codec(NamedTuple):
         if not self.names:
             return _function(source)
         made: Convert = eval(f"lambda v: {source}", {**NAMESPACE, **self.names})
+        return made
+
+    def for_columns(self) -> ConvertMany | None:
+        """The conversion of all values of a column. None when they are what they shall be as they are."""
+        if self.column_at_once is not None:
+            return self.column_at_once
+        if self.source == _BARE:
+            return None
+        made: ConvertMany = eval(f"lambda vs: [{self.source} for v in vs]", {**NAMESPACE, **self.names})
         return made
 
 
@@ -99,7 +110,7 @@ def _geometry(value: bytes) -> bytes:
 NAMESPACE: Mapping[str, Any] = {
     "DUMPS": orjson.dumps,
     "BOOL": {b"t": b"true", b"f": b"false"},
-    "FLOAT": {b"NaN": b'"NaN"', b"Infinity": b'"Infinity"', b"-Infinity": b'"-Infinity"', b"-0": b"-0.0"}.get,
+    "FLOAT": literals.FLOAT_WORDS.get,
     "JSON": _json,
     "BYTES": _bytes,
     "GEOMETRY": _geometry,
@@ -116,7 +127,7 @@ def _function(source: str) -> Convert:
 
 
 _BARE = "v"
-_TEXT = "DUMPS(v.decode())"
+_TEXT = "DUMPS(v.decode())[1:-1]"
 _FLOAT = "FLOAT(v, v)"
 
 
@@ -156,12 +167,22 @@ FORMS: tuple[Form, ...] = (
         'string, exact: `"-1.50"`',
         "numeric(19,2)",
     ),
-    Form(("float4",), Codec(FLOAT32, _FLOAT, is_short=True), _FLOAT_TEXT, "real"),
-    Form(("float8",), Codec(FLOAT64, _FLOAT, is_short=True), _FLOAT_TEXT, "double precision"),
+    Form(
+        ("float4",),
+        Codec(FLOAT32, _FLOAT, is_short=True, column_at_once=literals.floats),
+        _FLOAT_TEXT,
+        "real",
+    ),
+    Form(
+        ("float8",),
+        Codec(FLOAT64, _FLOAT, is_short=True, column_at_once=literals.floats),
+        _FLOAT_TEXT,
+        "double precision",
+    ),
     Form(("bool",), Codec(BOOLEAN, "BOOL[v]", is_short=True), "`true`, `false`", "boolean"),
     Form(
         ("text", "varchar", "bpchar", "name", "char", "xml"),
-        Codec(STRING, _TEXT),
+        Codec(STRING, _TEXT, is_quoted=True, column_at_once=literals.texts),
         "string; char(n) keeps its padding",
         "text, or varchar of the same length",
     ),
@@ -174,13 +195,25 @@ FORMS: tuple[Form, ...] = (
     ),
     Form(
         ("timestamp",),
-        Codec(TIMESTAMP, "v.replace(b' ', b'T', 1)", is_short=True, is_quoted=True),
+        Codec(
+            TIMESTAMP,
+            "v.replace(b' ', b'T', 1)",
+            is_short=True,
+            is_quoted=True,
+            column_at_once=literals.timestamps,
+        ),
         '`"2024-01-01T00:00:00.123456"`; `"-infinity"`; `" BC"` at the end',
         "timestamp",
     ),
     Form(
         ("timestamptz",),
-        Codec(TIMESTAMPTZ, "v.replace(b' ', b'T', 1).replace(b'+00', b'Z')", is_short=True, is_quoted=True),
+        Codec(
+            TIMESTAMPTZ,
+            "v.replace(b' ', b'T', 1).replace(b'+00', b'Z')",
+            is_short=True,
+            is_quoted=True,
+            column_at_once=literals.timestamps,
+        ),
         "the same in UTC, with `Z`",
         "timestamptz",
     ),
@@ -262,7 +295,7 @@ _EXTENSIONS: Mapping[str, Codec] = {
 }
 """Types of extensions, which may be installed in any schema, by name."""
 
-_FALLBACK = Codec(STRING, _TEXT)
+_FALLBACK = Codec(STRING, _TEXT, is_quoted=True, column_at_once=literals.texts)
 
 
 def codec(oid: int, modifier: int, types: Mapping[int, PgType]) -> Codec:
@@ -299,7 +332,7 @@ def _modified(name: str, modifier: int) -> Codec:
                 is_quoted=True,
             )
     if name in ("varchar", "bpchar") and modifier >= 4:
-        return Codec(ColumnType("string", length=modifier - 4), _TEXT)
+        return _FALLBACK._replace(column=ColumnType("string", length=modifier - 4))
     return _BUILT_IN.get(name, _FALLBACK)
 
 

@@ -31,6 +31,8 @@ CALLBACK_BYTES_MAX = 128 * 1024
 CALLBACK_MESSAGES_MAX = 600
 """One callback handles about so much, two or three milliseconds of work, and lets the loop go on. A timer or a task waits
 for up to three of them. The bytes bound large rows; small ones, such as deletes, cost as much as others."""
+SMALL_BYTES = 1024
+"""Messages up to here are bounded by their number alone, which is cheaper to count."""
 _EPOCH_2000_S = 946_684_800
 
 Take = Callable[[list[bytes]], list[bytes] | None]
@@ -154,23 +156,27 @@ class ChangeStream:
                 # libpq's buffer is as large as the largest row ever was, and may be full of small ones.
                 for _ in turns:
                     size, view = get(1)
-                    if size > 0:
-                        got += size
-                        if size > most:
-                            large = view
-                            break
+                    if 0 < size <= SMALL_BYTES:
                         add(view.tobytes())
-                        if got >= budget:
+                    elif size > most:
+                        large = view
+                        got += size
+                        break
+                    elif size > 0:
+                        add(view.tobytes())
+                        budget -= size
+                        if budget <= 0:
                             break
                     else:
                         has_ended = size < 0
                         break
                 else:
                     is_full = True
+                got += sum(map(len, found))
                 is_stopped = self._hand_over(found, large)
                 if has_ended:
                     raise self._ended()
-                is_full |= got >= budget
+                is_full |= got >= CALLBACK_BYTES_MAX
                 if is_full or (has_read and got == before):
                     break
                 consume()

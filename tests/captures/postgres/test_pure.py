@@ -15,18 +15,19 @@ from hub.options import Secret
 from hub_captures.postgres import literals, pgoutput
 from hub_captures.postgres.capture import PostgresCapture, TableOptions
 from hub_captures.postgres.catalog import Table
-from hub_captures.postgres.checks import beyond
-from hub_captures.postgres.decoder import (
+from hub_captures.postgres.cells import (
     DELIMITER,
     FIRST_COLUMN,
+    NULL,
     NULL_MARK,
     QUOTE,
     UNCHANGED,
-    Decoder,
-    RowColumn,
+    cells_of_copied,
     copied_cells,
     tuple_cells,
 )
+from hub_captures.postgres.checks import beyond
+from hub_captures.postgres.decoder import Decoder, RowColumn
 from hub_captures.postgres.feed import Feed
 from hub_captures.postgres.handover import HandOver, must_see
 from hub_captures.postgres.oversized import copied_without_largest, without_largest
@@ -69,15 +70,17 @@ def tuple_of(values: list[Any]) -> bytes:
     return b"".join(parts)
 
 
-def quick(decoder: Decoder, message: bytes) -> bytes | None:
-    """The line of an insert with this tuple by the quick way. Its header looks like what parts columns."""
-    insert = bytes(1) + b"position" + (b"t\0\0\0" * 6)[: FIRST_COLUMN - 11] + message
-    lines: list[bytes] = []
-    marks: list[bytes] = []
-    odd = decoder.rows(iter([insert]), lines.append, marks.append)
-    assert odd == (None if lines else insert)
-    assert marks == [b"position"] * len(lines)
-    return lines[0] if lines else None
+def insert_of(values: list[Any]) -> bytes:
+    """An insert whose header looks like what parts columns."""
+    return bytes(1) + b"position" + (b"t\0\0\0" * 6)[: FIRST_COLUMN - 11] + tuple_of(values)
+
+
+def quick(decoder: Decoder, values: list[Any]) -> bytes | None:
+    """The line of an insert by the quick ways, alone and among others."""
+    insert = insert_of(values)
+    line = decoder.line(insert)
+    assert decoder.whole.of_tuples([insert] * 3) == (line * 3 if line is not None else None)
+    return line
 
 
 @given(cells)
@@ -86,11 +89,75 @@ def test_a_tuple_becomes_the_same_document_by_the_quick_and_the_careful_way(valu
     message = tuple_of(values)
     found, end = tuple_cells(message, 0)
     assert end == len(message)
-    line = quick(decoder, message)
+    line = quick(decoder, values)
     assert line == decoder.document(found)
     assert line is not None
     assert line.count(b"\n") == 1
     assert list(json.loads(line).values()) == values
+
+
+MANY_TYPES = {
+    oid: PgType(oid, "pg_catalog", name, "b")
+    for oid, name in (
+        (25, "text"),
+        (20, "int8"),
+        (1184, "timestamptz"),
+        (701, "float8"),
+        (16, "bool"),
+        (1700, "numeric"),
+    )
+}
+MANY = [25, 1184, 20, 701, 16, 1700, 25]
+moments = st.sampled_from(
+    [
+        "2024-01-01 00:00:00+00",
+        "0044-03-15 00:00:00+00 BC",
+        "infinity",
+        "-infinity",
+        "12024-01-01 01:02:03.4+00",
+    ]
+)
+long_texts = st.builds(
+    lambda part, size: part * size,
+    st.sampled_from(["t", "nut", 'a"\\\n', "\x1f", "\\u001f", "ä"]),
+    st.integers(0, 40_000),
+)
+any_text = st.one_of(texts, st.text('\x1f\\u01ft"', max_size=12), long_texts)
+rows_of_many = st.lists(
+    st.tuples(
+        *[
+            st.none() | each
+            for each in (
+                any_text,
+                moments,
+                st.integers().map(str),
+                st.sampled_from(["1.5", "NaN", "-0", "Infinity", "1e+300"]),
+                st.sampled_from(["t", "f"]),
+                st.sampled_from(["2.50", "NaN", "1" * 300]),
+                any_text,
+            )
+        ]
+    ),
+    min_size=1,
+    max_size=8,
+)
+
+
+@given(rows_of_many)
+def test_many_rows_become_the_same_documents_as_each_of_them(rows: list[tuple[Any, ...]]) -> None:
+    decoder = Decoder([RowColumn(f'%b"{at}\n', codec(oid, -1, MANY_TYPES)) for at, oid in enumerate(MANY)])
+    messages = [insert_of(list(row)) for row in rows]
+    expected = [decoder.document(tuple_cells(tuple_of(list(row)), 0)[0]) for row in rows]
+    assert [decoder.line(message) for message in messages] == expected
+    is_long = max(map(len, messages)) > 0xFFFF
+    assert decoder.whole.of_tuples(messages) in ([b"".join(expected)] + [None] * is_long)
+    part = [decoder.document(tuple_cells(tuple_of(list(row)), 0)[0], (1, 5)) for row in rows]
+    assert decoder.part((1, 5)).of_tuples(messages) in ([b"".join(part)] + [None] * is_long)
+    copies = [csv(list(row)) for row in rows]
+    plain = [copy for copy in copies if QUOTE not in copy]
+    assert decoder.whole.of_cells(cells_of_copied(plain), len(plain)) == b"".join(
+        [line for line, copy in zip(expected, copies, strict=True) if QUOTE not in copy]
+    )
 
 
 def csv(values: list[str | None]) -> bytes:
@@ -110,17 +177,18 @@ def csv(values: list[str | None]) -> bytes:
 def test_a_copied_row_becomes_the_same_document_as_the_tuple(values: list[str | None]) -> None:
     decoder = decoder_of(len(values))
     row = csv(values)
-    expected = quick(decoder, tuple_of(values))
+    expected = quick(decoder, values)
     assert decoder.document(copied_cells(row)) == expected
     if QUOTE not in row:
-        assert decoder.copied(row[:-1].split(DELIMITER)) == expected
+        assert decoder.whole.of_cells(cells_of_copied([row]), 1) == expected
 
 
 def test_an_unchanged_value_takes_the_careful_way() -> None:
     decoder = decoder_of(2)
-    message = tuple_of(["a", UNCHANGED])
-    assert quick(decoder, message) is None
-    found, _ = tuple_cells(message, 0)
+    values = ["a", UNCHANGED]
+    assert quick(decoder, values) is None
+    assert decoder.whole.of_tuples([insert_of(["a", "b"]), insert_of(values)]) is None
+    found, _ = tuple_cells(tuple_of(values), 0)
     assert found == [b"a", UNCHANGED]
     assert decoder.unchanged(found) == ['%b"1\n']
     assert json.loads(decoder.document(found)) == {'%b"0\n': "a"}
@@ -129,7 +197,9 @@ def test_an_unchanged_value_takes_the_careful_way() -> None:
 def test_text_that_is_no_utf8_is_replaced_and_never_stops_the_stream() -> None:
     decoder = decoder_of(1)
     message = struct.pack(">H", 1) + b"t" + struct.pack(">I", 2) + b"a\xff"
-    assert quick(decoder, message) is None
+    insert = insert_of([])[: FIRST_COLUMN - 2] + message
+    assert decoder.line(insert) is None
+    assert decoder.whole.of_tuples([insert]) is None
     assert json.loads(decoder.document(tuple_cells(message, 0)[0])) == {'%b"0\n': "a�"}
 
 
@@ -270,7 +340,7 @@ def test_a_copied_row_without_its_largest_columns_keeps_the_others(
     row = b"\x02".join(copied(value) for value in values) + b"\n"
     for given_row in (row, memoryview(row)):
         shorter, omitted = copied_without_largest(given_row, (0,), limit)
-        kept = [None if index in omitted else value for index, value in enumerate(values)]
+        kept = [NULL if index in omitted or value is None else value for index, value in enumerate(values)]
         assert copied_cells(shorter) == kept
         assert len(shorter) <= limit or len(omitted) == len(values) - 1
         assert 0 not in omitted
@@ -293,9 +363,9 @@ def test_a_row_message_without_its_largest_columns_keeps_the_others(
         first, at = tuple_cells(shorter, 31)
         second = tuple_cells(shorter, at + 1)[0] if has_before else first
         assert shorter[:31] == message[:31]
-        assert [UNCHANGED if n in omitted else value for n, value in enumerate(values)] == second
-        if has_before:
-            assert [UNCHANGED if n in omitted else value for n, value in enumerate(before)] == first
+        for image_cells, there in ((second, values), (first, before if has_before else values)):
+            kept = [NULL if value is None else value for value in there]
+            assert image_cells == [UNCHANGED if n in omitted else value for n, value in enumerate(kept)]
         assert len(shorter) <= limit or len(omitted) == count - 1
         assert 0 not in omitted
 
