@@ -44,7 +44,7 @@ class Form(NamedTuple):
     rows_min: int
 
 
-_FORMS = {b"IN": Form(CREATE, False, 5), b"UN": Form(UPDATE, False, 5), b"DK": Form(DELETE, True, 1)}
+_FORMS = {b"IN": Form(CREATE, False, 8), b"UN": Form(UPDATE, False, 8), b"DK": Form(DELETE, True, 1)}
 _NOTHING: Mapping[str, Any] = {}
 REPLAY_MESSAGES_MAX = 600
 """So many messages of a spooled transaction are handled before others get a turn."""
