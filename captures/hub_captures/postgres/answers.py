@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hub_captures.postgres.catalog import load_types
+from hub_captures.postgres.changes import RowForm
 from hub_captures.postgres.connection import Connection, quoted, rows
 from hub_captures.postgres.feed import Feed
 from hub_captures.postgres.gathered import Gathered
@@ -64,7 +65,7 @@ class Answers:
         """The present values of some fields. A later change of the row comes in the stream and corrects them."""
         self._feed.judge.fetched = {}
         tracked = self._tables.by_oid.get(table.relation.oid)
-        if tracked is None or tracked.table is None or not table.key_indexes:
+        if tracked is None or tracked.table is None or not table.form.key_indexes:
             return
         there = {column.name for column in tracked.table.columns}
         wanted = [name for name in names if name in there]
@@ -79,7 +80,7 @@ class Answers:
         for row in found:
             cells = zip(wanted, row, strict=True)
             self._feed.judge.fetched = {
-                name: table.decoder.field(name, value.encode()) for name, value in cells
+                name: table.form.decoder.field(name, value.encode()) for name, value in cells
             }
 
     async def _place(self, relation: Relation) -> None:
@@ -100,7 +101,9 @@ class Answers:
         if tracked.handover is not None and tracked.table is not None:
             await load_types(self._query, [c.type_oid for c in tracked.table.columns], self._layouts.types)
             tracked.handover.order(sort_key(tracked.table, self._layouts.types))
-        gathered = Gathered(made.schema, relation, made.decoder, made.key_indexes, tracked.handover)
+        identity = tuple([at for at, column in enumerate(relation.columns) if column.in_identity])
+        form = RowForm(made.decoder, made.key_indexes, identity)
+        gathered = Gathered(made.schema, relation, form, tracked.handover)
         self._feed.place(relation, gathered)
 
     async def refresh(self) -> None:
@@ -112,8 +115,10 @@ class Answers:
             tracked = self._tables.by_oid.get(gathered.relation.oid) if gathered is not None else None
             if gathered is None or tracked is None:
                 continue
-            names = gathered.decoder.names
-            if key_of(gathered.relation, tracked.table) != tuple([names[at] for at in gathered.key_indexes]):
+            names = gathered.form.decoder.names
+            if key_of(gathered.relation, tracked.table) != tuple(
+                [names[at] for at in gathered.form.key_indexes]
+            ):
                 # Where whole rows come with changes, the stream does not show that the key is another.
                 await self._place(gathered.relation)
         self.hand_over()

@@ -12,12 +12,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, groupby
 from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from hub import cdc
 from hub.record import CREATE, DELETE, TRUNCATE, UPDATE
 from hub_captures.postgres import pgoutput
-from hub_captures.postgres.changes import message_line
+from hub_captures.postgres.changes import KEY_IMAGE, NEW, message_line
 from hub_captures.postgres.gathered import Gathered
 from hub_captures.postgres.handover import HandOver
 from hub_captures.postgres.judge import Judge
@@ -35,17 +35,19 @@ _TABLE_OF = itemgetter(slice(HEADER, HEADER + 6))
 """Kind and OID of a row, and what its first tuple is."""
 
 
-class Form(NamedTuple):
-    """A kind of row that needs no closer look, mostly. `is_key`: it holds the identity and nothing else. From so many on
-    they are decoded together."""
+class Kind(NamedTuple):
+    """A kind of row that mostly needs no closer look: one whose only tuple is this image."""
 
     op: int
+    image: int
     is_key: bool
-    rows_min: int
 
 
-_FORMS = {b"IN": Form(CREATE, False, 8), b"UN": Form(UPDATE, False, 8), b"DK": Form(DELETE, True, 1)}
-_NOTHING: Mapping[str, Any] = {}
+_KINDS = {
+    ord("I"): Kind(CREATE, NEW, False),
+    ord("U"): Kind(UPDATE, NEW, False),
+    ord("D"): Kind(DELETE, KEY_IMAGE, True),
+}
 REPLAY_MESSAGES_MAX = 600
 """So many messages of a spooled transaction are handled before others get a turn."""
 
@@ -141,38 +143,23 @@ class Feed:
         Rows of one table that follow each other are decoded together.
         """
         groups = groupby(found, _TABLE_OF)
-        find = self._route.get
+        route = self._route
+        find = route.get
         for about, group in groups:
-            form = _FORMS.get(about[:1] + about[5:]) if self._route else None
-            if form is None:
+            kind = _KINDS.get(about[0]) if about and route else None
+            if kind is None or about[5] != kind.image:
                 for b in group:
                     if (find(b[HEADER], self.message) if len(b) > HEADER else aside)(b):
                         return [*group, *_rest(groups)]
             elif table := self.tables[about[1:5]]:
-                left = self._take_rows(table, form, list(group))
-                if left is not None:
-                    return [*left, *_rest(groups)]
-        return None
-
-    def _take_rows(self, table: Gathered, form: Form, rows: list[bytes]) -> list[bytes] | None:
-        """Rows of one table and one form. Those that are left when the reader must stop."""
-        if table.handover is None and len(rows) >= form.rows_min:
-            decoder = table.decoder
-            quick = decoder.part(table.identity_indexes) if form.is_key else decoder.whole
-            lines = quick.of_tuples(rows)
-            if lines is not None:
-                table.extend(form.op, lines, rows)
+                if table.handover is not None:
+                    for b in group:
+                        if self._row(b):
+                            return [*group, *_rest(groups)]
+                    continue
+                table.extend(kind.op, list(group), are_keys=kind.is_key)
                 if not table.is_touched:
                     self._touch(table, self.begin)
-                return None
-        for index, b in enumerate(rows):
-            line = table.decoder.line(b) if table.handover is None and not form.is_key else None
-            if line is not None:
-                table.add(form.op, line, b[1:9], _NOTHING)
-                if not table.is_touched:
-                    self._touch(table, self.begin)
-            elif self._is_stopped_by(self.judge.row(b, table, self.begin)):
-                return rows[index + 1 :]
         return None
 
     def message(self, b: bytes) -> bool | None:

@@ -52,16 +52,16 @@ class Judge:
         if not self._may_omit:
             name = f"{table.relation.schema}.{table.relation.table}"
             raise oversized_error(name, len(b), self._record_bytes_max)
-        shorter, places = without_largest(b, table.key_indexes, self._record_bytes_max)
+        shorter, places = without_largest(b, table.form.key_indexes, self._record_bytes_max)
         self.oversized += 1
         self.largest = max(self.largest, len(b))
-        return self.row(shorter, table, begin, [table.decoder.names[index] for index in places])
+        return self.row(shorter, table, begin, [table.form.decoder.names[index] for index in places])
 
     def row(
         self, b: bytes, table: Gathered, begin: Begin | None, omitted: Sequence[str] = ()
     ) -> UnknownOrder | MissingValues | None:
         """Any row within the limit. `omitted` names the fields that were left out of it."""
-        changes = changes_of(b, table)
+        changes = changes_of(b, table.form)
         if omitted:
             changes = [with_omitted(change, omitted) for change in changes]
         if table.handover is not None:

@@ -11,6 +11,7 @@ from hub.document import encode
 from hub.record import CREATE, TaskName
 from hub.schema import CollectionSchema, describe
 from hub.schema.types import BYTES, INT64, JSON, STRING
+from hub_captures.postgres.changes import RowForm
 from hub_captures.postgres.decoder import Decoder
 from hub_captures.postgres.gathered import Gathered
 from hub_captures.postgres.pgoutput import Begin, Relation
@@ -41,7 +42,7 @@ class Ledger:
 
     def note(self, table: Gathered) -> None:
         """Count what a table has gathered of this transaction since it was last noted."""
-        count = table.count - table.counted
+        count = table.count - table.committed
         if count and table is not self.gathered:
             self._counts[table.collection] = self._counts.get(table.collection, 0) + count
 
@@ -63,7 +64,9 @@ class Ledger:
 
 def gathered_without_table(schema: CollectionSchema) -> Gathered:
     """Where records are gathered that come from no table."""
-    gathered = Gathered(schema, Relation(0, "", schema.collection, "n", ()), Decoder([]), (), None)
+    gathered = Gathered(
+        schema, Relation(0, "", schema.collection, "n", ()), RowForm(Decoder([]), (), ()), None
+    )
     gathered.shared = {}
     return gathered
 

@@ -6,6 +6,7 @@ to 3. A message is given as it came, with the 25 bytes of its XLogData header be
 
 from __future__ import annotations
 
+import struct
 from functools import lru_cache
 from typing import Final, NamedTuple
 
@@ -21,6 +22,9 @@ COLUMNS_MAX: Final = 512
 
 _EPOCH_2000_MS: Final = 946_684_800_000
 """PostgreSQL counts microseconds from 2000-01-01."""
+
+_BEGIN = struct.Struct(">QqI")
+_COMMIT = struct.Struct(">QQq")
 
 
 class Begin(NamedTuple):
@@ -91,16 +95,14 @@ def keepalive(message: bytes) -> Keepalive:
 
 def begin(b: bytes, at: int = HEADER) -> Begin:
     """`B`: commit LSN, commit time, xid."""
-    return Begin(
-        int.from_bytes(b[at + 1 : at + 9]), _ms(b[at + 9 : at + 17]), int.from_bytes(b[at + 17 : at + 21])
-    )
+    commit_lsn, microseconds, xid = _BEGIN.unpack_from(b, at + 1)
+    return Begin(commit_lsn, microseconds // 1000 + _EPOCH_2000_MS, xid)
 
 
 def commit(b: bytes, at: int = HEADER) -> Commit:
     """`C`: flags, commit LSN, end LSN, commit time. (Also the body of a stream commit, after its xid.)"""
-    return Commit(
-        int.from_bytes(b[at + 2 : at + 10]), int.from_bytes(b[at + 10 : at + 18]), _ms(b[at + 18 : at + 26])
-    )
+    commit_lsn, end_lsn, microseconds = _COMMIT.unpack_from(b, at + 2)
+    return Commit(commit_lsn, end_lsn, microseconds // 1000 + _EPOCH_2000_MS)
 
 
 def begin_prepare(b: bytes, at: int = HEADER) -> Prepared:
