@@ -45,7 +45,9 @@ def connector_pages(distribution: str, configs: Mapping[str, str]) -> dict[str, 
     for kind, listed in found.items():
         for entry in listed:
             spec = connector(kind, entry.name)
-            example = next(_examples(kind, entry.name, examples), None)
+            # A config that is named after the connector says more about it than others do.
+            own = sorted(examples, key=lambda each: not PurePosixPath(each[0]).stem.startswith(entry.name))
+            example = next(_examples(kind, entry.name, own), None)
             pages[_path(entry)] = _page(entry, spec, example)
     return pages
 
