@@ -37,7 +37,10 @@ async def ask(
     parts: Sequence[str],
     where: str,
 ) -> None:
-    """Write the request. Raises FatalError when it names no captured table, or for a condition that is none."""
+    """Write the request. Raises FatalError when it names no captured table, for a condition that is none, and before
+    PostgreSQL 14, whose streams leave messages out."""
+    if problem := version_problem(query.info.server_version // 10000):
+        raise FatalError(problem)
     patterns = list(parts) or ["*"]
     for pattern in patterns:
         found = [table for table in tables if matches(table, [pattern])]
@@ -56,13 +59,22 @@ async def ask(
     await execute(query, "asking for a backfill", "; ".join(["begin", *statements, "commit"]))
 
 
+def version_problem(version: int) -> str | None:
+    """Why a running capture of a server of this version can not be asked; None when it can."""
+    if version >= 14:
+        return None
+    return (
+        f"PostgreSQL {version} does not send the message by which a running capture is asked for a backfill: "
+        "use PostgreSQL 14 or newer, or start the capture once with snapshot: always"
+    )
+
+
 async def is_from_owner(query: Connection, publication: str, content: bytes, xid: int) -> bool:
     """Whether a request was written by whoever owns the publication, in the transaction `xid`. The stream may bring
     that before it is visible to anybody: then this waits for it."""
     deadline = time.monotonic() + VISIBLE_WAIT_S
     while time.monotonic() < deadline:
-        # The same as pg_current_snapshot, and older.
-        ((text,),) = await rows(query, "taking a snapshot", "select txid_current_snapshot()::text")
+        ((text,),) = await rows(query, "taking a snapshot", "select pg_current_snapshot()::text")
         if Visibility.parse(text).sees(xid):
             break
         await anyio.sleep(VISIBLE_POLL_S)

@@ -12,6 +12,7 @@ from hub_captures.postgres import catalog, server
 from hub_captures.postgres.catalog import Table
 from hub_captures.postgres.connection import Connection, literal, quoted, rows
 from hub_captures.postgres.harm import harm_of
+from hub_captures.postgres.server import Slot
 
 if TYPE_CHECKING:
     from hub_captures.postgres.capture import PostgresCapture
@@ -42,6 +43,8 @@ async def look(capture: PostgresCapture, task: TaskName) -> Sequence[Finding]:
                 Finding(True, f"connected to {reach.name}, PostgreSQL {query.info.server_version // 10000}")
             )
             found += await missing_rights(capture, query)
+            if too_old(query.info.server_version // 10000):
+                return found
             found += await _slots(capture, task, query)
             found += await _tables(capture, task, query)
             found += await _patience(query)
@@ -60,15 +63,10 @@ async def look(capture: PostgresCapture, task: TaskName) -> Sequence[Finding]:
 
 async def missing_rights(capture: PostgresCapture, query: Connection) -> list[Finding]:
     """What must be so that a slot can be made at all, and used as the options say."""
-    ((version,),) = await rows(
-        query, "asking for the version", "select current_setting('server_version_num')::int"
-    )
-    found = []
-    if version < 120000:
-        found.append(
-            Finding(False, f"PostgreSQL {version // 10000} is too old", "use PostgreSQL 12 or newer")
-        )
-    found += beyond(capture, version // 10000)
+    version = query.info.server_version // 10000
+    if problem := too_old(version):
+        return [problem]
+    found = beyond(capture, version)
     settings = await server.settings(
         query, ["wal_level", "max_replication_slots", "max_wal_senders", "server_encoding"]
     )
@@ -95,16 +93,23 @@ async def missing_rights(capture: PostgresCapture, query: Connection) -> list[Fi
     return found
 
 
+def too_old(version: int) -> Finding | None:
+    """Why nothing can be captured from a server of this version; None when it can."""
+    if version >= server.OLDEST:
+        return None
+    return Finding(False, f"PostgreSQL {version} is too old", f"use PostgreSQL {server.OLDEST} or newer")
+
+
 def beyond(capture: PostgresCapture, version: int) -> list[Finding]:
     """The options that a server of this version does not know."""
     is_partial = any(options.columns or options.where for options in capture.patterns)
     needed = (
-        (capture.messages, 14, "messages", "leave messages out"),
+        (capture.messages, 14, "messages", "set messages: false"),
         (capture.streaming, 14, "streaming", "set streaming: false"),
         (
             is_partial,
             15,
-            "columns and where of a table",
+            "columns or where of a table",
             "leave them out, and let a mapping drop what is not wanted",
         ),
         (
@@ -127,7 +132,7 @@ def beyond(capture: PostgresCapture, version: int) -> list[Finding]:
 def two_phase_problem(version: int, *, failover: bool) -> Finding | None:
     """Why transactions can not be sent at PREPARE by a server of this version; None when they can."""
     if version < 15:
-        what = f"PostgreSQL {version} can not send transactions when they are prepared"
+        what = f"two_phase needs PostgreSQL 15, this is {version}"
         return Finding(False, what, "set two_phase: false; they then come whole at COMMIT PREPARED")
     if version == 17 and failover:
         what = (
@@ -136,6 +141,17 @@ def two_phase_problem(version: int, *, failover: bool) -> Finding | None:
         )
         return Finding(False, what, "set failover: false or two_phase: false, or use PostgreSQL 18")
     return None
+
+
+def slot_problem(capture: PostgresCapture, slot: Slot, version: int) -> Finding | None:
+    """Why a slot that is there can not be used as the options say, though a new one could; None when it can."""
+    if capture.two_phase or not slot.two_phase:
+        return None
+    problem = two_phase_problem(version, failover=capture.failover)
+    if problem is None:
+        return None
+    cure = f"set failover: false, or SELECT pg_drop_replication_slot('{slot.name}'); and on_gap: resnapshot"
+    return Finding(False, f"the slot {slot.name} sends transactions at their PREPARE; {problem.what}", cure)
 
 
 async def _slots(capture: PostgresCapture, task: TaskName, query: Connection) -> list[Finding]:
@@ -183,6 +199,8 @@ async def _slots(capture: PostgresCapture, task: TaskName, query: Connection) ->
                 else "is told at the next start to send transactions when they are prepared"
             )
             found.append(Finding(True, f"the slot {name} {how}"))
+        if problem := slot_problem(capture, slot, query.info.server_version // 10000):
+            found.append(problem)
     most = int(settings["max_wal_senders"])
     ok = senders < most
     cure = "" if ok else f"ALTER SYSTEM SET max_wal_senders = {most + 10}; then restart the server"

@@ -18,6 +18,9 @@ from hub_captures.postgres.connection import (
 )
 from hub_captures.postgres.position import lsn_of
 
+OLDEST = 13
+"""The oldest major version that publishes partitioned tables under the name of their root."""
+
 
 class Identity(NamedTuple):
     """Which server this is. A restored or promoted one has another timeline, a new one another system id."""
@@ -88,7 +91,7 @@ async def timeline_ends(wire: Connection, timeline: int) -> dict[int, int]:
 _SLOT = """
 select s.slot_name, s.plugin, s.database, s.active_pid,
        coalesce(s.confirmed_flush_lsn - '0/0', 0)::bigint, coalesce(s.restart_lsn - '0/0', 0)::bigint,
-       {wal_status}, {safe_wal_size},
+       coalesce(s.wal_status, 'lost'), s.safe_wal_size,
        coalesce({now} - s.restart_lsn, 0)::bigint, coalesce({now} - s.confirmed_flush_lsn, 0)::bigint,
        coalesce({invalidation}, ''), {failover}, {two_phase}, s.temporary
   from pg_replication_slots s where s.slot_name = %s
@@ -100,8 +103,6 @@ async def slot_of(query: Connection, name: str) -> Slot | None:
     version = query.info.server_version // 10000
     text = _SLOT.format(
         now=_NOW_LSN,
-        wal_status="coalesce(s.wal_status, 'lost')" if version >= 13 else "'reserved'",
-        safe_wal_size="s.safe_wal_size" if version >= 13 else "null::bigint",
         invalidation="s.invalidation_reason"
         if version >= 17
         else ("case when s.conflicting then 'conflict' end" if version == 16 else "null"),
@@ -128,8 +129,7 @@ async def flushed_lsn(query: Connection) -> int:
 
 async def first_unborn(query: Connection) -> int:
     """The id of the next transaction to come, 64 bits wide: all that write now have a smaller one."""
-    # The same as pg_snapshot_xmax, which is newer than the oldest server.
-    current = "select txid_snapshot_xmax(txid_current_snapshot())"
+    current = "select pg_snapshot_xmax(pg_current_snapshot())::text::bigint"
     ((xid,),) = await rows(query, "asking for the next transaction", current)
     return int(xid)
 
@@ -148,11 +148,10 @@ async def create_slot(wire: Connection, name: str, *, failover: bool) -> int:
     return lsn_of(str(made["consistent_point"]))
 
 
-async def make_failover(wire: Connection, name: str) -> None:
-    """Let standbys take the slot over. Nobody may be reading from it."""
-    await replication_command(
-        wire, f"changing the slot {name}", f"ALTER_REPLICATION_SLOT {quoted(name)} (FAILOVER true)"
-    )
+async def make_known(wire: Connection, name: str, *, known: bool) -> None:
+    """Let standbys take the slot over, or no longer. Nobody may be reading from it."""
+    command = f"ALTER_REPLICATION_SLOT {quoted(name)} (FAILOVER {'true' if known else 'false'})"
+    await replication_command(wire, f"changing the slot {name}", command)
 
 
 async def drop_slot(query: Connection, name: str) -> None:
@@ -167,11 +166,10 @@ async def drop_slot(query: Connection, name: str) -> None:
 
 async def publication_of(query: Connection, name: str) -> Publication | None:
     """The publication, when there is one."""
-    root = "pubviaroot" if query.info.server_version >= 130000 else "false"
     found = await rows(
         query,
         "looking at the publication",
-        f"select puballtables, pubinsert, pubupdate, pubdelete, pubtruncate, {root}, age(xmin)::bigint "
+        "select puballtables, pubinsert, pubupdate, pubdelete, pubtruncate, pubviaroot, age(xmin)::bigint "
         "from pg_publication where pubname = %s",
         [name],
     )
@@ -211,11 +209,8 @@ class Member(NamedTuple):
 
 async def create_publication(query: Connection, name: str, members: Iterable[Member]) -> None:
     """Make a publication of these tables, partitions under the name of their root."""
-    version = query.info.server_version // 10000
-    options = ["publish = 'insert, update, delete, truncate'"]
-    if version >= 13:
-        options.append("publish_via_partition_root = true")
-    if version >= 18:
+    options = ["publish = 'insert, update, delete, truncate'", "publish_via_partition_root = true"]
+    if query.info.server_version >= 180000:
         options.append("publish_generated_columns = stored")
     tables = ", ".join([member.sql for member in members])
     of = f" FOR TABLE {tables}" if tables else ""

@@ -15,11 +15,11 @@ import anyio.lowlevel
 import msgspec
 
 from hub.capture import Outlet
-from hub.errors import HubError, TransientError
+from hub.errors import FatalError, HubError, TransientError
 from hub.record import Batch
 from hub_captures.postgres.answers import Answers
 from hub_captures.postgres.capture import PostgresCapture
-from hub_captures.postgres.connection import Connection
+from hub_captures.postgres.connection import Connection, sqlstate_of
 from hub_captures.postgres.copier import Copier
 from hub_captures.postgres.feed import Feed
 from hub_captures.postgres.layout import Layouts
@@ -28,7 +28,7 @@ from hub_captures.postgres.pgoutput import keepalive
 from hub_captures.postgres.position import PostgresPosition, lsn_text
 from hub_captures.postgres.ranges import Ranges
 from hub_captures.postgres.server import drop_slot, publication_option
-from hub_captures.postgres.start import Prepared, prepare
+from hub_captures.postgres.start import Prepared, prepare, without_publication
 from hub_captures.postgres.types import PgType
 from hub_captures.postgres.upkeep import Upkeep
 from hub_captures.postgres.wire import ChangeStream
@@ -55,6 +55,8 @@ WATCHDOG_S = 60.0
 COPY_RETRY_S = 0.01
 GIVE_BACK_BYTES = 128 << 20
 """libpq keeps its buffer as large as the largest row ever was; after a larger one than this the stream begins anew."""
+UNDEFINED_OBJECT = "42704"
+"""What a stream ends with, once it is open, when it meets a change that was made without the publication."""
 GAUGES_S = 10.0
 """How often the server is asked how the slot does."""
 
@@ -72,6 +74,10 @@ async def run(
         async with server.connected() as copying:
             try:
                 await Session(capture, out, query, copying, ranges, prepared).run(wire)
+            except FatalError as error:
+                if sqlstate_of(error) != UNDEFINED_OBJECT:
+                    raise
+                raise await without_publication(capture, out, query, prepared.slot, error) from error
             finally:
                 if ranges is not None:
                     ranges.close()

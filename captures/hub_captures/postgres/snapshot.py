@@ -186,10 +186,9 @@ class ChunkQuery(msgspec.Struct, frozen=True):
         return Rows(layout, self.record_bytes_max, may_omit=self.may_omit)
 
 
-_MOMENT = """select txid_current_snapshot()::text,
+_MOMENT = """select pg_current_snapshot()::text,
   (case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_insert_lsn() end - '0/0')::bigint,
   (extract(epoch from clock_timestamp()) * 1000)::bigint"""
-"""The snapshot is that of pg_current_snapshot, which is newer than the oldest server."""
 
 
 @contextlib.asynccontextmanager

@@ -12,11 +12,11 @@ from typing import NamedTuple
 import anyio
 
 from hub.capture import Outlet
-from hub.errors import ConfigError, FatalError, TransientError
+from hub.errors import ConfigError, FatalError, HubError, TransientError
 from hub_captures.postgres import catalog, server
 from hub_captures.postgres.capture import PostgresCapture
 from hub_captures.postgres.catalog import Table
-from hub_captures.postgres.checks import missing_rights
+from hub_captures.postgres.checks import missing_rights, slot_problem
 from hub_captures.postgres.connection import Connection, quoted
 from hub_captures.postgres.harm import harmless
 from hub_captures.postgres.position import Copying, PostgresPosition, lsn_text
@@ -81,6 +81,8 @@ async def prepare(
             "another hub may be running with the same task name and database",
             retry_after_s=LEFT_OVER_RETRY_S,
         )
+    if slot is not None and (problem := slot_problem(capture, slot, query.info.server_version // 10000)):
+        raise FatalError(f"{problem.what}: {problem.cure}")
     found = await catalog.tables(query, publication_name, roots_only=capture.is_managed)
     if publication is None and not capture.is_managed:
         raise FatalError(
@@ -99,9 +101,7 @@ async def prepare(
     if capture.is_managed and await _bring_in_step(capture, query, publication_name, chosen, found):
         chosen = await _published(capture, query, publication_name)
     assert slot is not None
-    if capture.failover and identity.has_failover and not slot.failover:
-        await server.make_failover(wire, slot_name)
-        out.notice("the slot is known to standbys from now on", slot=slot_name)
+    await _make_known(capture, out, wire, identity, slot)
     tables = restored(
         resume, out.note, chosen, lambda table, replace: copying_of(capture, table, replace=replace)
     )
@@ -195,6 +195,26 @@ def find_gap(
     return None
 
 
+async def without_publication(
+    capture: PostgresCapture,
+    out: Outlet[PostgresPosition],
+    query: Connection,
+    slot_name: str,
+    error: FatalError,
+) -> HubError:
+    """What becomes of a stream that has met a change made while there was no publication. Before PostgreSQL 18 the slot
+    never gets past it, whatever publication there is now: it goes by the catalog as that was then. So the slot is given
+    up where tables may be read again; the next start finds that it is gone, which is a gap like any other."""
+    problem = (
+        f"the publication {capture.publication_name(out.task)} was not there for a while: changes may be missing, and "
+        f"the slot {slot_name} cannot be read past those that were made meanwhile ({error})"
+    )
+    if capture.on_gap == "stop" and capture.snapshot != "when_needed":
+        return FatalError(f"{problem}. Set on_gap: resnapshot to make a new slot and read all tables again")
+    await server.drop_slot(query, slot_name)
+    return TransientError(f"{problem}; the slot is given up")
+
+
 def _require_named(capture: PostgresCapture, chosen: list[Table], found: list[Table]) -> None:
     """Every table that is named without a pattern must be there."""
     names = {table.full_name for table in chosen}
@@ -264,6 +284,7 @@ async def _begin(
                 f"the publication {publication_name} may be younger than the slot {slot_name}; changes made "
                 f"before it are skipped silently. SELECT pg_drop_replication_slot('{slot_name}') and start again"
             )
+        await _make_known(capture, out, wire, identity, slot)
         lsn = slot.confirmed_lsn
     tables = Tables()
     for table in await _published(capture, query, publication_name):
@@ -276,6 +297,16 @@ async def _begin(
     )
     two_phase = _is_two_phase(capture, out, slot)
     return Prepared(identity, publication_name, slot_name, lsn, lsn, (), tables, two_phase, stale)
+
+
+async def _make_known(
+    capture: PostgresCapture, out: Outlet[PostgresPosition], wire: Connection, identity: Identity, slot: Slot
+) -> None:
+    """Let standbys know a slot that is there, or no longer, as `failover` says."""
+    if identity.has_failover and slot.failover != capture.failover:
+        await server.make_known(wire, slot.name, known=capture.failover)
+        how = "is known to standbys from now on" if capture.failover else "is no longer known to standbys"
+        out.notice(f"the slot {how}", slot=slot.name)
 
 
 def _is_two_phase(capture: PostgresCapture, out: Outlet[PostgresPosition], slot: Slot | None) -> bool:
