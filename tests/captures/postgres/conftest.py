@@ -61,6 +61,9 @@ class Source:
         return f"{self.task}/{table}"
 
     def capture(self, **options: Any) -> PostgresCapture:
+        if "two_phase" in options and self.server.version == 17:
+            # Together with failover it is refused there, also when the slot once was made so.
+            options = {"failover": False, **options}
         return PostgresCapture(**{"dsn": Secret(self.dsn), "tables": ["public.*"], **options})
 
     def outlet(self, resume: PostgresPosition | None = None, *, auto_sync: bool = True) -> Out:

@@ -11,11 +11,13 @@ import pytest
 
 from hub.errors import FatalError
 from hub.record import READ
+from hub_captures.postgres.backfill import version_problem
 from hub_captures.postgres.handover import HandOver
 from hub_captures.postgres.position import Chunk, Copying, Visibility
 from hub_captures.postgres.upkeep import again
 
 pytestmark = pytest.mark.anyio
+messages = pytest.mark.postgres_since(14, "messages come in the stream")
 
 
 async def ready(source: Any, out: Any) -> None:
@@ -37,6 +39,7 @@ def signal(source: Any, **asked: Any) -> None:
     source.run(f"select pg_logical_emit_message(true, 'hub.signal', '{text}')")
 
 
+@messages
 async def test_some_rows_of_a_table_are_read_again(source: Any) -> None:
     make(source)
     async with source.capturing() as out:
@@ -56,6 +59,7 @@ async def test_some_rows_of_a_table_are_read_again(source: Any) -> None:
     assert comment.startswith("mine")
 
 
+@messages
 async def test_no_table_named_means_every_table(source: Any) -> None:
     make(source)
     source.run("create table u (id int primary key)", "insert into u values (1)")
@@ -66,6 +70,7 @@ async def test_no_table_named_means_every_table(source: Any) -> None:
         await out.until(lambda: reads(source, out, "public.u") == 2)
 
 
+@messages
 @pytest.mark.parametrize(
     "parts, where, message",
     [
@@ -88,11 +93,23 @@ async def test_a_wish_that_cannot_be_met_is_an_error_at_once(
     assert source.rows("select count(*) from t") == [(10,)]
 
 
+async def test_a_server_that_sends_no_messages_is_named_with_what_to_do(source: Any) -> None:
+    assert "snapshot: always" in (version_problem(13) or "")
+    assert version_problem(14) is None
+    make(source)
+    async with source.capturing() as out:
+        await ready(source, out)
+        if source.server.version < 14:
+            with pytest.raises(FatalError, match="use PostgreSQL 14"):
+                await source.capture().backfill(source.task, ["public.t"])
+
+
 async def test_before_the_first_run_there_is_nothing_to_read_again(source: Any) -> None:
     with pytest.raises(FatalError, match="has not run yet"):
         await source.capture().backfill(source.task, [])
 
 
+@messages
 async def test_sql_in_a_signal_is_only_run_when_the_publications_owner_wrote_it(source: Any) -> None:
     make(source)
     async with source.capturing() as out:
@@ -121,6 +138,7 @@ def test_a_table_that_is_being_copied_loses_no_row_to_a_wish_for_some() -> None:
     assert again(None, where="b") == Copying(refresh=True, where="b")
 
 
+@messages
 async def test_the_statements_of_the_guide_work_when_they_are_copied(source: Any) -> None:
     guide = (Path(__file__).parents[3] / "docs" / "postgres.md").read_text()
     (wish,) = re.findall(r"`(SELECT pg_logical_emit_message[^`]+)`", guide)

@@ -1,4 +1,4 @@
-"""TLS, passwords and several hosts, against PostgreSQL 15 where it is installed (the wheel has no TLS)."""
+"""TLS, passwords and several hosts, against PostgreSQL 15 and 17 where they are installed (the wheel of 18 has no TLS)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from psycopg.conninfo import make_conninfo
 
 from hub.errors import FatalError, TransientError
 from hub.options import Secret
-from hub.testing.postgres import PostgresMissing, PostgresServer, temporary_database
+from hub.testing.postgres import WANTED, PostgresMissing, PostgresServer, temporary_database
 
 pytestmark = pytest.mark.anyio
 _numbers = itertools.count()
@@ -26,14 +26,16 @@ def authority() -> trustme.CA:
     return trustme.CA()
 
 
-@pytest.fixture(scope="module")
-def tls_server(authority: trustme.CA) -> Iterator[PostgresServer]:
-    """PostgreSQL 15 with TLS; users `scram` (password), `cert` (client certificate)."""
+@pytest.fixture(scope="module", params=[None] if os.environ.get(WANTED) else [15, 17])
+def tls_server(request: pytest.FixtureRequest, authority: trustme.CA) -> Iterator[PostgresServer]:
+    """A server with TLS; users `scram` (password), `cert` (client certificate)."""
     try:
-        server = PostgresServer(version=15)
+        server = PostgresServer(version=request.param)
     except PostgresMissing as error:
         pytest.skip(str(error))
     with server:
+        if not server.rows("select 1 from pg_settings where name = 'ssl_library' and setting <> ''"):
+            pytest.skip("this server was built without TLS")
         issued = authority.issue_cert("localhost", "127.0.0.1")
         issued.private_key_pem.write_to_path(server.data / "server.key")
         issued.cert_chain_pems[0].write_to_path(server.data / "server.crt")
@@ -44,7 +46,7 @@ def tls_server(authority: trustme.CA) -> Iterator[PostgresServer]:
             os.chown(path, owner.st_uid, owner.st_gid)
             path.chmod(stat.S_IRUSR | stat.S_IWUSR)
         server.run(
-            "create role scram login replication superuser password 'sesame'",
+            "set password_encryption = 'scram-sha-256'; create role scram login replication superuser password 'sesame'",
             "create role cert login replication superuser",
         )
         (server.data / "pg_hba.conf").write_text(

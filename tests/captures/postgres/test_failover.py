@@ -12,7 +12,8 @@ from hub.errors import FatalError, TransientError
 from hub.options import Secret
 from hub.testing.postgres import PostgresServer
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.postgres_also(17)]
+failover_slots = pytest.mark.postgres_since(17, "standbys keep slots")
 
 SYNCED = "select 1 from pg_replication_slots where slot_name = 'hub_postgres' and synced and not temporary"
 
@@ -20,10 +21,8 @@ SYNCED = "select 1 from pg_replication_slots where slot_name = 'hub_postgres' an
 @pytest.fixture
 def pair(source: Any) -> Iterator[tuple[Any, PostgresServer]]:
     """A source on a primary of its own, and the standby of that, which the source's DSN names too."""
-    with (
-        PostgresServer() as primary,
-        primary.standby(slot="standby", settings={"sync_replication_slots": "on"}) as standby,
-    ):
+    syncs = {"sync_replication_slots": "on"} if source.server.version >= 17 else {}
+    with source.server.another() as primary, primary.standby(slot="standby", settings=syncs) as standby:
         dsn = (
             f"postgresql://postgres@127.0.0.1:{primary.port},127.0.0.1:{standby.port}/postgres"
             "?target_session_attrs=read-write"
@@ -65,6 +64,7 @@ async def captured(source: Any, **options: Any) -> Any:
     return out
 
 
+@failover_slots
 async def test_53_a_promoted_standby_has_the_slot_and_the_capture_goes_on(pair: Any) -> None:
     source, standby = pair
     primary = source.server
@@ -94,6 +94,7 @@ async def test_53_a_promoted_standby_has_the_slot_and_the_capture_goes_on(pair: 
     assert out.durable.timeline == 2
 
 
+@pytest.mark.postgres_since(18, "standbys know from where a slot sends transactions at their PREPARE")
 async def test_53_what_was_prepared_on_the_lost_primary_comes_at_its_commit_on_the_promoted_one(
     pair: Any,
 ) -> None:
@@ -129,6 +130,7 @@ async def test_53_what_was_prepared_on_the_lost_primary_comes_at_its_commit_on_t
     assert source.replica(out, "public.t").faults == []
 
 
+@failover_slots
 async def test_a_standby_that_lacks_what_was_captured_is_refused(pair: Any) -> None:
     source, standby = pair
     out = await captured(source)
@@ -146,6 +148,7 @@ async def test_a_standby_that_lacks_what_was_captured_is_refused(pair: Any) -> N
         await source.capture().run(out.crash(), out)
 
 
+@pytest.mark.postgres_since(16, "a standby can be read from")
 async def test_a_standby_is_read_in_place_of_its_primary(pair: Any) -> None:
     source, standby = pair
     out = source.outlet()
@@ -161,6 +164,7 @@ async def test_a_standby_is_read_in_place_of_its_primary(pair: Any) -> None:
     assert (replica.faults, set(replica.rows)) == ([], {(2,)})
 
 
+@failover_slots
 async def test_a_slot_that_was_made_without_it_becomes_known_to_standbys(source: Any) -> None:
     query = f"select failover from pg_replication_slots where slot_name = 'hub_{source.task}'"
     source.run("create table t (id int primary key)")

@@ -108,6 +108,7 @@ def verify(source: Any, out: Any) -> None:
     assert {key[0]: row["v"] for key, row in replica.rows.items()} == expected
 
 
+@pytest.mark.postgres_also(17)
 @pytest.mark.anyio
 async def test_three_random_writers_leave_no_wrong_stale_or_double_row(source: Any) -> None:
     prepare(source)
@@ -214,6 +215,7 @@ def stalls(source: Any) -> Iterator[None]:
         source.run("alter system reset synchronous_standby_names", "select pg_reload_conf()")
 
 
+@pytest.mark.postgres_also(17)
 @pytest.mark.anyio
 async def test_commits_that_wait_for_a_standby_are_not_lost(source: Any) -> None:
     prepare(source)

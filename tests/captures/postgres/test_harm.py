@@ -11,6 +11,7 @@ from hub.errors import ConfigError
 from hub_captures.postgres.capture import TableOptions
 
 pytestmark = pytest.mark.anyio
+parts = pytest.mark.postgres_since(15, "publications have columns and conditions")
 
 BARE = {
     "no key": ("create table t (id int, x text)",),
@@ -77,6 +78,7 @@ async def test_a_table_without_identity_that_is_named_is_an_error(source: Any, h
     assert [finding.what for finding in findings if "replica identity" in finding.what and not finding.ok]
 
 
+@parts
 @pytest.mark.parametrize("how", HARMFUL)
 async def test_options_under_which_updates_would_fail_are_an_error(source: Any, how: str) -> None:
     source.run(
@@ -91,6 +93,7 @@ async def test_options_under_which_updates_would_fail_are_an_error(source: Any, 
         source.run(f"insert into {table} values (1, 'a')", f"update {table} set x = 'b'")
 
 
+@parts
 @pytest.mark.parametrize("how", SOUND)
 async def test_options_that_leave_the_identity_whole_are_fine(source: Any, how: str) -> None:
     source.run(

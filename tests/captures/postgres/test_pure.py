@@ -11,9 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hub.errors import FatalError
-from hub.options import Secret
 from hub_captures.postgres import literals, pgoutput
-from hub_captures.postgres.capture import PostgresCapture, TableOptions
 from hub_captures.postgres.catalog import Table
 from hub_captures.postgres.cells import (
     DELIMITER,
@@ -26,7 +24,6 @@ from hub_captures.postgres.cells import (
     copied_cells,
     tuple_cells,
 )
-from hub_captures.postgres.checks import beyond
 from hub_captures.postgres.decoder import Decoder, RowColumn
 from hub_captures.postgres.feed import Feed
 from hub_captures.postgres.handover import HandOver, must_see
@@ -450,23 +447,3 @@ def test_a_table_made_anew_while_its_copy_was_under_way_is_known_by_its_name(sta
     after = restored(stored, before.due_note(), found, lambda *_: Copying())
     changed = difference(after, found)
     assert ([table.oid for table in changed.recreated], changed.added, changed.gone) == ([3], [], [2])
-
-
-def test_options_beyond_the_server_are_named_with_what_they_need() -> None:
-    capture = PostgresCapture(
-        dsn=Secret("host=x"),
-        tables=[TableOptions(name="public.t", where="id > 0")],
-        messages=True,
-        streaming=True,
-        origin="none",
-    )
-    needs = {
-        version: [finding.what.partition(" needs")[0] for finding in beyond(capture, version)]
-        for version in (13, 14, 15, 16)
-    }
-    assert needs == {
-        13: ["messages", "streaming", "columns and where of a table", "origin: none"],
-        14: ["columns and where of a table", "origin: none"],
-        15: ["origin: none"],
-        16: [],
-    }

@@ -13,7 +13,6 @@ import pytest
 
 from hub.errors import FatalError, TransientError
 from hub.record import BACKFILL, SWEEP
-from hub.testing.postgres import PostgresServer
 from hub_captures.postgres import connection, session, wire
 from hub_captures.postgres.position import PostgresPosition
 
@@ -115,6 +114,7 @@ async def test_42_a_table_made_later_is_taken_up_with_its_rows(source: Any) -> N
     assert set(source.replica(out, "public.later").rows) == {(1,), (2,)}
 
 
+@pytest.mark.postgres_also(17)
 async def test_43_a_publication_younger_than_the_slot_is_refused(source: Any) -> None:
     slot = f"{source.name}_given"
     source.run("create table t (id int primary key)")
@@ -175,6 +175,7 @@ async def test_46_a_second_hub_on_the_slot_is_told_the_pid(source: Any) -> None:
     assert [record.doc["id"] for record in source.changes(out, "public.t")] == [2, 3]
 
 
+@pytest.mark.postgres_also(17)
 async def test_47_after_a_lost_slot_the_tables_are_read_again_when_allowed(source: Any) -> None:
     out = await source.started()
     source.run(
@@ -304,8 +305,9 @@ async def test_a_position_survives_its_stored_form(source: Any) -> None:
     assert PostgresPosition.decode(out.durable.encode()) == out.durable
 
 
+@pytest.mark.postgres_also(17)
 async def test_21_a_crashed_server_loses_and_doubles_nothing(source: Any, tmp_path_factory: Any) -> None:
-    with PostgresServer() as server:
+    with source.server.another() as server:
         server.run("create table marks (id text primary key)", "create table t (id int primary key)")
         own = type(source)(server, "postgres", server.dsn)
         out = own.outlet(auto_sync=False)

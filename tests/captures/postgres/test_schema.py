@@ -47,6 +47,7 @@ async def test_27_a_column_added_with_a_default_reaches_the_old_rows(source: Any
     assert rows == {(1,): {"id": 1, "x": 8}, (2,): {"id": 2, "x": 7}, (3,): {"id": 3, "x": 7}}
 
 
+@pytest.mark.postgres_also(17)
 async def test_28_a_schema_stands_between_the_rows_of_one_transaction(source: Any) -> None:
     source.run("create table t (id int primary key)")
     async with source.capturing() as out:
@@ -100,6 +101,7 @@ async def test_30_a_wider_type_needs_no_second_reading(source: Any) -> None:
     assert "resnapshots" not in out.counts
 
 
+@pytest.mark.postgres_also(17)
 @pytest.mark.parametrize("touched", [True, False])
 async def test_31_a_rewritten_table_is_read_again(source: Any, touched: bool) -> None:
     source.run("create table t (id int primary key, x int)", "insert into t values (1, 1), (2, 2)")
@@ -138,6 +140,7 @@ async def test_31_a_rewrite_after_one_that_needs_none_is_noticed_though_the_stre
     assert [rows[(key,)]["x"] for key in range(1, 7)] == ["n1", "n2", "n3", "n4", "n5", "new"]
 
 
+@pytest.mark.postgres_also(17)
 async def test_31_a_table_rewritten_while_the_hub_was_off_is_read_again(source: Any) -> None:
     source.run("create table t (id int primary key, x int)", "insert into t values (1, 1), (2, 2)")
     async with source.capturing() as out:
@@ -226,6 +229,7 @@ async def test_35_enum_values_added_and_renamed(source: Any) -> None:
     assert [record.doc["m"] for record in source.changes(out, "public.t")] == ["a", "b", "c"]
 
 
+@pytest.mark.postgres_also(17)
 async def test_36_a_column_that_came_and_went_while_the_hub_was_off(source: Any) -> None:
     source.run("create table t (id int primary key)", "insert into t values (1)")
     async with source.capturing() as out:
@@ -241,10 +245,12 @@ async def test_36_a_column_that_came_and_went_while_the_hub_was_off(source: Any)
     assert [record.doc for record in source.changes(out, "public.t")] == [{"id": 2, "x": "x"}, {"id": 3}]
 
 
+@pytest.mark.postgres_also(17)
 async def test_37_generated_columns_are_alike_in_snapshot_and_stream(source: Any) -> None:
+    can_send = source.server.version >= 18
+    virtual = ", v int generated always as (id + 2) virtual" if can_send else ""
     source.run(
-        "create table t (id int primary key, s int generated always as (id + 1) stored, "
-        "v int generated always as (id + 2) virtual)",
+        f"create table t (id int primary key, s int generated always as (id + 1) stored{virtual})",
         "insert into t values (1)",
     )
     async with source.capturing() as out:
@@ -252,8 +258,8 @@ async def test_37_generated_columns_are_alike_in_snapshot_and_stream(source: Any
         source.run("insert into t values (2)")
         await source.caught_up(out)
     assert [record.doc for record in out.records(source.collection("public.t"))] == [
-        {"id": 1, "s": 2},
-        {"id": 2, "s": 3},
+        {"id": 1, "s": 2} if can_send else {"id": 1},
+        {"id": 2, "s": 3} if can_send else {"id": 2},
     ]
 
 
@@ -269,9 +275,10 @@ async def test_38_to_40_partitions_come_under_the_name_of_their_root(source: Any
         await ready(source, out, "public.p")
         source.run("insert into p values (3, 2, 'c'), (4, 12, 'd')", "update p set k = 13 where id = 3")
         await source.caught_up(out)
-        source.run(
-            "alter table p detach partition other_order", "insert into other_order values ('late', 5, 5)"
-        )
+        source.run("alter table p detach partition other_order")
+        if source.server.version >= 15:
+            # Before, a walsender that runs goes on sending what was detached, under the name of its root.
+            source.run("insert into other_order values ('late', 5, 5)")
         await source.caught_up(out)
     assert source.collection("public.p1") not in {record.collection for record in out.records()}
     changes = source.changes(out, "public.p")
@@ -284,6 +291,7 @@ async def test_38_to_40_partitions_come_under_the_name_of_their_root(source: Any
     assert set(source.replica(out, "public.p", ("id", "k")).rows) == {(1, 1), (2, 11), (3, 13), (4, 12)}
 
 
+@pytest.mark.postgres_since(15, "publications have columns and conditions")
 async def test_41_row_filters_and_column_lists_hold_in_snapshot_and_stream(source: Any) -> None:
     from hub_captures.postgres.capture import TableOptions
 
@@ -309,6 +317,7 @@ async def test_41_row_filters_and_column_lists_hold_in_snapshot_and_stream(sourc
     ]
 
 
+@pytest.mark.postgres_since(15, "publications have columns and conditions")
 async def test_41_filters_and_columns_that_change_in_the_config_change_what_is_captured(source: Any) -> None:
     from hub_captures.postgres.capture import TableOptions
 
@@ -365,6 +374,7 @@ async def test_a_table_that_is_named_and_missing_is_a_config_error(source: Any) 
         await source.capture(tables=["public.nowhere"]).run(None, source.outlet())
 
 
+@pytest.mark.postgres_since(14, "messages come in the stream")
 async def test_a_whole_table_is_read_again_between_marks_and_loses_no_delete(source: Any) -> None:
     """Deletes of rows that a chunk has shown to be gone are sent on, so that a destination that still has them
     is right at the end of the backfill."""
