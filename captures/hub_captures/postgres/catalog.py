@@ -121,7 +121,7 @@ select c.oid::bigint, n.nspname, c.relname, c.relkind::text,
            select json_build_array(sum(greatest(l.reltuples, 0))::bigint, pg_relation_filenode(min(l.oid))::bigint,
                                    json_agg(l.oid::bigint order by l.oid) filter (where b.attached),
                                    bool_or(l.relreplident = 'n' or l.relreplident = 'd' and not exists (
-                                       select from pg_index i where i.indrelid = l.oid and i.indisprimary)))
+                                       select from pg_index i where i.indrelid = l.oid and i.indisprimary and i.indimmediate)))
              from below b join pg_class l on l.oid = b.oid
             where l.relkind <> 'p') end,
        (select string_agg(a.xmin::text, ' ' order by a.attnum)
@@ -146,7 +146,7 @@ select c.oid::bigint, n.nspname, c.relname, c.relkind::text,
                     where k.place <= i.indnkeyatts)) order by i.indexrelid)::text
           from pg_index i
          where i.indrelid = c.oid and i.indisunique and i.indisvalid and i.indpred is null
-           and i.indexprs is null and (i.indimmediate or i.indisprimary))
+           and i.indexprs is null and i.indimmediate)
   from pg_class c
   join pg_namespace n on n.oid = c.relnamespace
   cross join (select case when {database_is_c} then 'C' else 'database' end as collation
@@ -157,7 +157,8 @@ select c.oid::bigint, n.nspname, c.relname, c.relkind::text,
  order by n.nspname, c.relname
 """
 """A partition that was made as one has its columns from the command that made it; ATTACH writes all of them anew. The
-partition that was made first stands for the files of all: what rewrites a partitioned table rewrites each."""
+partition that was made first stands for the files of all: what rewrites a partitioned table rewrites each. A deferrable
+key tells no rows apart: the server takes it for no identity, and two rows may swap it, which one after the other loses one."""
 
 
 _MEMBERS = """

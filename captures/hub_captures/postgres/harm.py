@@ -56,7 +56,7 @@ async def harm_of(capture: PostgresCapture, query: Connection, table: Table) -> 
     """What would fail, with the cure; None for a table that can be published as the options want it."""
     name = table.quoted_name
     if not table.has_identity:
-        cure = f"ALTER TABLE {name} REPLICA IDENTITY FULL; or give it a primary key"
+        cure = f"ALTER TABLE {name} REPLICA IDENTITY FULL; or give it a primary key that is not DEFERRABLE"
         if table.kind == "p":
             cure = f"REPLICA IDENTITY of {name} is not that of its partitions: ALTER each of them, or give it a primary key"
         elif table.identity == "n" and table.key:

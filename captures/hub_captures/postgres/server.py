@@ -194,7 +194,8 @@ async def slot_horizon_age(query: Connection, name: str) -> int | None:
 
 
 class Member(NamedTuple):
-    """A table of a managed publication: which columns, which rows."""
+    """A table of a managed publication: which columns, which rows. Without `ONLY` the server would publish its children by
+    inheritance too, which have keys and options of their own."""
 
     table: Table
     columns: tuple[str, ...]
@@ -204,7 +205,7 @@ class Member(NamedTuple):
     def sql(self) -> str:
         columns = f" ({', '.join([quoted(name) for name in self.columns])})" if self.columns else ""
         where = f" WHERE ({self.where})" if self.where else ""
-        return f"{self.table.quoted_name}{columns}{where}"
+        return f"{self.table.sql}{columns}{where}"
 
 
 async def create_publication(query: Connection, name: str, members: Iterable[Member]) -> None:
@@ -229,7 +230,7 @@ async def add_to_publication(query: Connection, name: str, members: Iterable[Mem
 
 async def change_in_publication(query: Connection, name: str, members: Sequence[Member]) -> None:
     """Publish these tables with other columns or rows from now on, in one step."""
-    dropped = ", ".join([member.table.quoted_name for member in members])
+    dropped = ", ".join([member.table.sql for member in members])
     added = ", ".join([member.sql for member in members])
     await execute(
         query,
@@ -255,7 +256,7 @@ async def is_same_condition(query: Connection, table: Table, one: str, other: st
 
 async def remove_from_publication(query: Connection, name: str, tables: Iterable[Table]) -> None:
     """Their changes come no longer."""
-    removed = ", ".join([table.quoted_name for table in tables])
+    removed = ", ".join([table.sql for table in tables])
     await execute(
         query, f"taking tables out of {name}", f"ALTER PUBLICATION {quoted(name)} DROP TABLE {removed}"
     )

@@ -19,6 +19,11 @@ BARE = {
         "create table t (id int primary key, x text)",
         "alter table t replica identity nothing",
     ),
+    "a deferrable key": ("create table t (id int primary key deferrable, x text)",),
+    "a deferrable key of partitions": (
+        "create table t (id int primary key deferrable, x text) partition by range (id)",
+        "create table t0 partition of t for values from (0) to (100)",
+    ),
     "an index that is gone": (
         "create table t (id int not null, x text)",
         "create unique index t_id on t (id)",
@@ -62,6 +67,22 @@ async def test_a_table_without_identity_is_left_out_until_it_has_one(source: Any
         source.run("alter table early replica identity full")
         await source.copied(out, "public.early")
         assert out.gauges["tables_left_out"] == 1
+
+
+@pytest.mark.parametrize("tables", [["public.p"], ["public.*"]])
+async def test_a_child_by_inheritance_is_published_for_its_own_sake_only(
+    source: Any, tables: list[str]
+) -> None:
+    source.run("create table p (id int primary key, x text)", "create table t (y int) inherits (p)")
+    async with source.capturing(tables=[*tables, "public.marks"]) as out:
+        source.run("insert into p values (1, 'a')")
+        unwritten(source)
+        await source.caught_up(out)
+    listed = {row[0] for row in source.rows("select tablename from pg_publication_tables")}
+    assert listed == {"p", "marks"}
+    async with source.capturing(out, tables=["public.marks"]):
+        await source.caught_up(out)
+    assert [row[0] for row in source.rows("select tablename from pg_publication_tables")] == ["marks"]
 
 
 @pytest.mark.parametrize("how", BARE)
