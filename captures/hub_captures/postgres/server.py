@@ -129,7 +129,11 @@ async def flushed_lsn(query: Connection) -> int:
 
 async def first_unborn(query: Connection) -> int:
     """The id of the next transaction to come, 64 bits wide: all that write now have a smaller one."""
-    current = "select pg_snapshot_xmax(pg_current_snapshot())::text::bigint"
+    # The end of a snapshot is no such id: it lies behind the last that is over, and others that are open may follow.
+    current = (
+        "select xmax + age((xmax & 4294967295)::text::xid) "
+        "from (select pg_snapshot_xmax(pg_current_snapshot())::text::bigint as xmax) s"
+    )
     ((xid,),) = await rows(query, "asking for the next transaction", current)
     return int(xid)
 

@@ -243,12 +243,16 @@ class Upkeep:
         ]
         if not named:
             self._out.notice("a signal names no captured table", tables=patterns)
+        # The stream may have shown a commit that waits for a standby, and that no snapshot sees yet: what it replaced
+        # must not be read after it.
+        unborn = await server.first_unborn(self._query)
         for oid, tracked in named:
             assert tracked.table is not None
             if where and (problem := await condition_problem(self._query, tracked.table, where)):
                 self._out.notice("rows are not read again", table=tracked.table.full_name, reason=problem)
                 continue
             self._tables.recopy(oid, again(tracked.handover, where=where))
+            self._tables.begin_after = unborn
             self._out.notice("rows are read again", table=tracked.table.full_name, where=where)
 
     async def mark(self) -> None:

@@ -7,6 +7,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+import anyio
+import anyio.to_thread
 import pytest
 
 from hub.errors import FatalError
@@ -57,6 +59,33 @@ async def test_some_rows_of_a_table_are_read_again(source: Any) -> None:
     assert source.changes(out, "public.t") == []
     ((comment,),) = source.rows("select obj_description(oid, 'pg_publication') from pg_publication")
     assert comment.startswith("mine")
+
+
+@messages
+async def test_a_commit_that_waits_for_a_standby_is_not_followed_by_the_row_it_replaced(source: Any) -> None:
+    make(source)
+    source.run("alter table t add b text")
+
+    def stall(name: str) -> None:
+        source.run(f"alter system set synchronous_standby_names = '{name}'", "select pg_reload_conf()")
+
+    async with source.capturing() as out, anyio.create_task_group() as group:
+        await ready(source, out)
+        before = reads(source, out)
+        stall("nobody")
+        try:
+            while source.rows("show synchronous_standby_names") != [("nobody",)]:
+                pass
+            group.start_soon(anyio.to_thread.run_sync, source.run, "update t set b = 'new' where id = 1")
+            await out.until(lambda: bool(source.changes(out, "public.t")))
+            await source.capture().backfill(source.task, [])
+            await out.until(
+                lambda: out.counts.get("snapshot_chunk_retries", 0) > 0 or reads(source, out) > before
+            )
+        finally:
+            stall("")
+        await out.until(lambda: reads(source, out) == before + 10)
+    assert source.replica(out, "public.t").rows[(1,)]["b"] == "new"
 
 
 @messages

@@ -10,7 +10,7 @@ import pytest
 
 from hub.errors import FatalError, TransientError
 from hub.record import SWEEP
-from hub_captures.postgres import copier
+from hub_captures.postgres import copier, server
 
 pytestmark = pytest.mark.anyio
 
@@ -294,6 +294,14 @@ async def test_what_an_open_transaction_wrote_before_a_table_was_taken_up_is_rea
         await settled(out)
     assert same(source, out)
     assert source.replica(out, "public.t").faults == []
+
+
+async def test_a_transaction_that_is_open_is_older_than_the_next_to_come(source: Any) -> None:
+    with psycopg.connect(source.dsn) as writer:
+        found = writer.execute("select pg_current_xact_id()::text").fetchone()
+        async with source.capture().server(source.task).connected() as query:
+            assert found is not None
+            assert await server.first_unborn(query) == int(found[0]) + 1
 
 
 async def test_a_name_that_comes_back_does_not_keep_rows_of_before(source: Any) -> None:
