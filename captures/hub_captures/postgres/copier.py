@@ -53,7 +53,7 @@ DEFER_MAX_S = 60.0
 """A table that somebody has locked is left alone for so long, longer each time."""
 EARLY_S = 0.05
 EARLY_MAX_S = 5.0
-"""New tables wait so long, longer each time, for the transactions that were open when they were taken up."""
+"""Tables whose copy begins wait so long, longer each time, for the transactions that were open when it was decided on."""
 
 LayoutsOf = Callable[[Sequence[Table]], Awaitable[list[Layout]]]
 
@@ -79,6 +79,8 @@ class Copier:
         layouts_of: LayoutsOf,
         altered: Callable[[Tracked, Table], Awaitable[None]],
         ranges: Ranges | None,
+        *,
+        is_standby: bool,
     ) -> None:
         self._capture = capture
         self._out = out
@@ -90,6 +92,7 @@ class Copier:
         self._layouts_of = layouts_of
         self._altered = altered
         self._ranges = ranges
+        self._is_standby = is_standby
         self._held: _Held | None = None
         self._hold_from = 0.0
         self._rows: dict[int, int] = {}
@@ -128,8 +131,8 @@ class Copier:
                 await self._step(there, position)
         except NotYet as error:
             self._out.count("snapshot_chunk_retries")
-            if error.is_locked:
-                self._defer(there)
+            if error.waits_for:
+                self._defer(there, error.waits_for)
             elif error.is_early:
                 await self._defer_all()
             return False
@@ -142,11 +145,11 @@ class Copier:
                 gathered.handover = tracked.handover
         return True
 
-    def _defer(self, chosen: Sequence[tuple[int, Tracked, Table]]) -> None:
-        """Somebody has locked one of these tables: find out which, and leave it alone for a while."""
+    def _defer(self, chosen: Sequence[tuple[int, Tracked, Table]], waits_for: str) -> None:
+        """One of these tables has to wait: find out which, and leave it alone for a while."""
         if self._capture.consistent_snapshot:
             self._hold_from = time.monotonic() + DEFER_S
-            self._out.notice("the copy waits for a lock on one of the tables", tables=len(chosen))
+            self._out.notice(f"the copy waits for {waits_for}", tables=len(chosen))
             return
         if len(chosen) > 1:
             self._singly = len(chosen)
@@ -154,15 +157,16 @@ class Copier:
         ((_, tracked, table),) = chosen
         tracked.deferred_s = min(DEFER_MAX_S, max(DEFER_S, tracked.deferred_s * 2))
         tracked.deferred_until = time.monotonic() + tracked.deferred_s
-        self._out.notice("the copy waits for a lock on the table", table=table.full_name)
+        self._out.notice(f"the copy waits for {waits_for}", table=table.full_name)
 
     async def _defer_all(self) -> None:
-        """Transactions are open that may have written to new tables before the publication had them."""
+        """Transactions are open that may have written to new tables before the publication had them, or whose commits the
+        stream has shown already."""
         until = time.monotonic() + self._early_s
         self._tables.begin_not_before = self._hold_from = until
         if self._early_s > 1.0:
             for what, about in await server.holdups(self._connection, 1):
-                self._out.notice(f"the copy of new tables waits for {what}", **about)
+                self._out.notice(f"the copy waits for {what}", **about)
         self._early_s = min(EARLY_MAX_S, self._early_s * 2)
 
     def _require_sight(self, chosen: Sequence[tuple[int, Tracked, Table]], moment: Moment) -> None:
@@ -191,7 +195,9 @@ class Copier:
         if self._held is None:
             tables = [table for _, _, table in chosen]
             try:
-                moment = await begin_state(self._connection, tables, self._feed.judge.undecided)
+                moment = await begin_state(
+                    self._connection, tables, self._feed.judge.undecided, is_standby=self._is_standby
+                )
                 self._require_sight(chosen, moment)
                 there = await as_locked(self._connection, self._publication, tables)
             except (NotYet, Moved):
@@ -210,7 +216,8 @@ class Copier:
         if self._held is not None:
             yield self._held.moment, [self._held.tables[table.oid] for table in tables]
         else:
-            async with one_state(self._connection, tables, self._feed.judge.undecided) as moment:
+            must = self._feed.judge.undecided
+            async with one_state(self._connection, tables, must, is_standby=self._is_standby) as moment:
                 yield moment, await as_locked(self._connection, self._publication, tables)
 
     async def _step(

@@ -129,6 +129,7 @@ class Session:
             self._layouts.of_tables,
             self._upkeep.altered,
             ranges,
+            is_standby=prepared.identity.is_standby,
         )
         self._answers = Answers(query, self._tables, self._feed, self._layouts, self._upkeep)
         self._two_phase = prepared.two_phase

@@ -15,7 +15,7 @@ import msgspec
 from hub import cdc
 from hub.errors import HubError
 from hub.record import BACKFILL, READ, SWEEP, Batch
-from hub_captures.postgres import catalog
+from hub_captures.postgres import catalog, running
 from hub_captures.postgres.catalog import Table
 from hub_captures.postgres.cells import QUOTE, UNCHANGED, cells_of_copied, copied_cells, text_of
 from hub_captures.postgres.connection import Connection, execute, quoted, rows, sqlstate_of
@@ -152,13 +152,13 @@ class Piece(NamedTuple):
 
 
 class NotYet(Exception):
-    """A chunk may not be read now: some transaction that the stream has shown is still invisible, somebody holds a lock
-    on the table (`is_locked`), or the table is new and transactions are open that may have written to it before
+    """A chunk may not be read now: some transaction that the stream has shown is still invisible, or the copy `waits_for`
+    something that may take longer, or it is to begin and transactions are open that may have written to the table before
     (`is_early`). Try again a little later."""
 
-    def __init__(self, *, is_locked: bool = False, is_early: bool = False) -> None:
+    def __init__(self, waits_for: str = "", *, is_early: bool = False) -> None:
         super().__init__()
-        self.is_locked = is_locked
+        self.waits_for = waits_for
         self.is_early = is_early
 
 
@@ -193,18 +193,20 @@ _MOMENT = """select pg_current_snapshot()::text,
 
 @contextlib.asynccontextmanager
 async def one_state(
-    connection: Connection, tables: Sequence[Table], must: Iterable[int]
+    connection: Connection, tables: Sequence[Table], must: Iterable[int], *, is_standby: bool
 ) -> AsyncIterator[Moment]:
     """A transaction in which the database does not change. Raises what `begin_state` does, and the same of what is
     read inside."""
     try:
         with _told_apart():
-            yield await begin_state(connection, tables, must)
+            yield await begin_state(connection, tables, must, is_standby=is_standby)
     finally:
         await end_state(connection)
 
 
-async def begin_state(connection: Connection, tables: Sequence[Table], must: Iterable[int]) -> Moment:
+async def begin_state(
+    connection: Connection, tables: Sequence[Table], must: Iterable[int], *, is_standby: bool
+) -> Moment:
     """Begin a transaction in which the database does not change. Raises NotYet when it does not see all it must, Moved
     when a table is not there; `end_state` then is still to be called.
 
@@ -213,6 +215,7 @@ async def begin_state(connection: Connection, tables: Sequence[Table], must: Ite
     """
     names = ", ".join([table.sql for table in tables])
     with _told_apart():
+        before = await running.look(connection) if is_standby else None
         await execute(
             connection,
             "copying",
@@ -221,6 +224,14 @@ async def begin_state(connection: Connection, tables: Sequence[Table], must: Ite
         )
         ((text, fence, ts_ms),) = await rows(connection, "taking a snapshot", _MOMENT)
     visibility = Visibility.parse(text)
+    if before is not None:
+        after = await running.look(connection)
+        if before.xids is None or after.xids is None:
+            raise NotYet("a transaction of the primary to end that is older than half a million others")
+        found = running.as_of(visibility, before, after)
+        if found is None:
+            raise NotYet
+        visibility = found
     if not must_see(visibility, must):
         raise NotYet
     return Moment(visibility, without_page_header(fence), ts_ms)
@@ -240,7 +251,7 @@ def _told_apart() -> Iterator[None]:
     except HubError as error:
         state = sqlstate_of(error)
         if state == _LOCK_NOT_AVAILABLE:
-            raise NotYet(is_locked=True) from error
+            raise NotYet("a lock on the table") from error
         if state in _GONE:
             raise Moved from error
         raise

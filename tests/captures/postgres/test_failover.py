@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from hub.errors import FatalError, TransientError
 from hub.options import Secret
 from hub.testing.postgres import PostgresServer
+from hub_captures.postgres import snapshot
 
 pytestmark = [pytest.mark.anyio, pytest.mark.postgres_also(17)]
 failover_slots = pytest.mark.postgres_since(17, "standbys keep slots")
@@ -162,6 +165,45 @@ async def test_a_standby_is_read_in_place_of_its_primary(pair: Any) -> None:
         await source.caught_up(out)
     replica = source.replica(out, "public.t")
     assert (replica.faults, set(replica.rows)) == ([], {(2,)})
+
+
+@pytest.mark.postgres_since(16, "a standby can be read from")
+async def test_what_runs_on_the_primary_while_a_standby_is_read_is_not_lost(
+    pair: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, standby = pair
+    writer = source.connect()
+    read, reads = snapshot.read_chunk, 0
+
+    async def read_beside_a_writer(*given: Any) -> Any:
+        """The second chunk is read while a transaction is open, and one that began later is over."""
+        nonlocal reads
+        reads += 1
+        piece = await read(*given)
+        if reads == 1:
+            writer.execute("begin; update t set b = 'y' where id = 150")
+            source.run("insert into marks values ('later')")
+            while not standby.rows("select from marks where id = 'later'"):
+                await anyio.lowlevel.checkpoint()
+        elif reads == 2:
+            writer.execute("commit")
+        return piece
+
+    monkeypatch.setattr("hub_captures.postgres.copier.read_chunk", read_beside_a_writer)
+    for name in ("CHUNK_ROWS_FIRST", "CHUNK_ROWS_MAX"):
+        monkeypatch.setattr(f"hub_captures.postgres.copier.{name}", 100)
+    source.run(
+        "insert into t select n, 'x' from generate_series(2, 1000) n",
+        "create publication given for table t with (publish_via_partition_root = true)",
+    )
+    out = source.outlet()
+    await nudged(source, out, lambda: bool(standby.rows("select 1 from pg_publication")))
+    with contextlib.closing(writer):
+        async with source.capturing(out, dsn=Secret(standby.dsn), publication="given"):
+            await nudged(source, out, lambda: out.durable is not None and out.durable.is_settled)
+    replica = source.replica(out, "public.t")
+    assert (len(replica.rows), replica.faults) == (1000, [])
+    assert replica.rows[(150,)]["b"] == "y"
 
 
 @failover_slots

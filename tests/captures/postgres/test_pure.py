@@ -41,6 +41,7 @@ from hub_captures.postgres.position import (
     unpack_followed,
     unpack_oids,
 )
+from hub_captures.postgres.running import Running, as_of
 from hub_captures.postgres.tables import Tables, difference, restored
 from hub_captures.postgres.types import PgType, codec
 
@@ -261,6 +262,16 @@ def test_visibility_is_that_of_the_server_over_wrap_around(
 def test_visibility_is_read_as_the_server_writes_it() -> None:
     assert Visibility.parse("812:830:815,820") == Visibility(812, 830, (815, 820))
     assert Visibility.parse("812:812:") == Visibility(812, 812)
+
+
+def test_what_has_ended_between_two_looks_is_not_judged() -> None:
+    snapshot = Visibility(5, 10)
+    before, after = Running(frozenset({5, 7, 9}), 10), Running(frozenset({5, 7, 9, 12}), 13)
+    assert as_of(snapshot, before, after) == Visibility(5, 10, (5, 7, 9))
+    assert as_of(snapshot, before, after._replace(xids=frozenset({5, 9}))) is None
+    younger = Running(frozenset({4, 5, 7}), 9)
+    assert as_of(snapshot, younger, after) == Visibility(5, 10, (5, 7, 9))
+    assert as_of(snapshot, younger, after._replace(xids=frozenset({5, 7}))) is None
 
 
 def number(key: tuple[str, ...]) -> int:
