@@ -263,8 +263,10 @@ class _Driver:
         pid, _, started = holder.partition(" ")
         if not pid:
             return
+        # Before 14 it cannot be waited for; what it holds is waited for as any lock.
+        patience = ", 5000" if self._connection.info.server_version >= 140000 else ""
         self.fetch(
-            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
+            f"SELECT pg_terminate_backend(pid{patience}) FROM pg_stat_activity "
             "WHERE pid = $1::int AND backend_start::text = $2 AND usename = current_user AND pid <> pg_backend_pid()",
             (pid, started),
         )
