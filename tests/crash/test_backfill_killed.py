@@ -103,6 +103,7 @@ def rows(dsn: str, query: str) -> list[tuple[Any, ...]]:
         return connection.execute(query.encode()).fetchall()
 
 
+@pytest.mark.postgres_since(14, "a running capture can be asked for a backfill")
 @pytest.mark.timeout(420)
 def test_a_backfill_that_is_killed_again_and_again_leaves_the_destinations_equal_to_the_source(
     postgres_server: PostgresServer, tmp_path: Path
