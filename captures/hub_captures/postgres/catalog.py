@@ -60,6 +60,10 @@ class Table(msgspec.Struct, frozen=True):
     """Whether the server lets a published table be updated."""
     attached: tuple[int, ...] = ()
     """Partitions that were tables of their own before they were attached. Their rows of then never come in the stream."""
+    is_owned: bool = True
+    """Whether this user may publish it."""
+    may_be_read: bool = True
+    """Whether this user may read some column of it."""
 
     @property
     def full_name(self) -> str:
@@ -146,7 +150,8 @@ select c.oid::bigint, n.nspname, c.relname, c.relkind::text,
                     where k.place <= i.indnkeyatts)) order by i.indexrelid)::text
           from pg_index i
          where i.indrelid = c.oid and i.indisunique and i.indisvalid and i.indpred is null
-           and i.indexprs is null and i.indimmediate)
+           and i.indexprs is null and i.indimmediate),
+       pg_has_role(c.relowner, 'usage'), coalesce(has_any_column_privilege(c.oid, 'select'), true)
   from pg_class c
   join pg_namespace n on n.oid = c.relnamespace
   cross join (select case when {database_is_c} then 'C' else 'database' end as collation
@@ -273,6 +278,8 @@ def _table(
         touched,
         columns,
         indexes,
+        is_owned,
+        may_be_read,
     ) = row
     attached: list[int] = []
     lacks_identity = False
@@ -308,6 +315,8 @@ def _table(
         identity_key,
         (identity == "f" or bool(identity_key)) and not lacks_identity,
         tuple(attached),
+        is_owned,
+        may_be_read,
     )
 
 

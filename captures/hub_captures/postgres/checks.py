@@ -11,7 +11,7 @@ from hub.record import TaskName
 from hub_captures.postgres import catalog, server
 from hub_captures.postgres.catalog import Table
 from hub_captures.postgres.connection import Connection, literal, quoted, rows
-from hub_captures.postgres.harm import harm_of
+from hub_captures.postgres.harm import harm_of, not_owned, not_readable
 from hub_captures.postgres.server import Slot
 
 if TYPE_CHECKING:
@@ -266,31 +266,24 @@ async def _may_create(query: Connection) -> list[Finding]:
 async def _may_use(query: Connection, chosen: Sequence[Table], *, publishes: bool) -> list[Finding]:
     found = await rows(
         query,
-        "asking for ownership",
-        "select c.oid::bigint, pg_has_role(current_user, c.relowner, 'usage'), "
-        "has_table_privilege(c.oid, 'select'), row_security_active(c.oid), current_user::text "
+        "asking for rights on tables",
+        "select c.oid::bigint, has_table_privilege(c.oid, 'select'), row_security_active(c.oid), current_user::text "
         "from pg_class c where c.oid = any(%s::oid[])",
         [[table.oid for table in chosen]],
     )
-    names = {table.oid: table.quoted_name for table in chosen}
+    tables = {table.oid: table for table in chosen}
     findings = []
-    for oid, owns, may_read, is_filtered, user in found:
-        if publishes and not owns:
-            cure = f"ALTER TABLE {names[oid]} OWNER TO {quoted(user)}; or create the publication as its owner and name it in `publication`"
-            findings.append(Finding(False, f"{user} does not own {names[oid]}, and may not publish it", cure))
+    for oid, may_read, is_filtered, user in found:
+        table = tables[oid]
+        if publishes and not table.is_owned:
+            findings.append(not_owned(table, user))
         if not may_read:
-            findings.append(
-                Finding(
-                    False,
-                    f"{user} may not read {names[oid]}",
-                    f"GRANT SELECT ON {names[oid]} TO {quoted(user)};",
-                )
-            )
+            findings.append(not_readable(table, user))
         if is_filtered:
             findings.append(
                 Finding(
                     False,
-                    f"row-level security hides rows of {names[oid]} from {user}",
+                    f"row-level security hides rows of {table.quoted_name} from {user}",
                     f"ALTER ROLE {quoted(user)} BYPASSRLS;",
                 )
             )

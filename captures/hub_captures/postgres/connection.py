@@ -48,8 +48,14 @@ _KEEPALIVE = {
 
 Connection = psycopg.AsyncConnection[Any]
 
+LOCK_WAIT_MS = 300
+"""The stream is held while a chunk is read or the publication altered, so nobody's lock is waited for longer than this."""
+LOCK_NOT_AVAILABLE = "55P03"
+GONE = ("42P01", "3F000")
+"""There is no such table, no such schema."""
+
 _TRANSIENT_CLASSES = ("08", "40", "53", "57", "58")
-_TRANSIENT_STATES = ("55006", "25006", "55P03")
+_TRANSIENT_STATES = ("55006", "25006", LOCK_NOT_AVAILABLE)
 """Object in use (a slot somebody else still holds), read-only transaction (a failover), lock not available."""
 
 

@@ -1,7 +1,8 @@
 """What publishing a table would do to the application that writes to it.
 
 The server takes any table into a publication, and from then on refuses the application's UPDATE and DELETE where it
-could not tell from a row's identity which row is meant. So this is looked at before anything is published.
+could not tell from a row's identity which row is meant. So this is looked at before anything is published; and so
+is whether hub's user may publish the table at all, or a stranger's new table would stop the capture of the others.
 """
 
 from __future__ import annotations
@@ -30,13 +31,13 @@ async def harmless(
     said: set[int],
 ) -> list[Table]:
     """The tables that may be published, and those that are. One that is named in the options and may not be is an
-    error; of one that a pattern matches it is said once, and it is left out until its identity is mended.
+    error; of one that a pattern matches it is said once, and it is left out until that is mended.
 
     Raises ConfigError. `said` holds the OIDs of tables that were spoken of.
     """
     kept, left_out = [], 0
     for table in tables:
-        harm = await harm_of(capture, query, table)
+        harm = _bar_of(capture, query, table) or await harm_of(capture, query, table)
         if harm is None:
             said.discard(table.oid)
         elif not table.in_publication and table.full_name in {each.name for each in capture.patterns}:
@@ -50,6 +51,36 @@ async def harmless(
             kept.append(table)
     out.gauge("tables_left_out", left_out)
     return kept
+
+
+def _bar_of(capture: PostgresCapture, query: Connection, table: Table) -> Finding | None:
+    """Which right is missing to take a table up."""
+    options = capture.options_of(table)
+    if options is None or not capture.is_managed or table.in_publication:
+        return None
+    if not table.is_owned:
+        return not_owned(table, query.info.user)
+    if not table.may_be_read and options.snapshot and capture.snapshot != "never":
+        return not_readable(table, query.info.user)
+    return None
+
+
+def not_owned(table: Table, user: str) -> Finding:
+    """Only the owner of a table may publish it."""
+    cure = (
+        f"ALTER TABLE {table.quoted_name} OWNER TO {quoted(user)}; "
+        "or create the publication as its owner and name it in `publication`"
+    )
+    return Finding(False, f"{user} does not own {table.quoted_name}, and may not publish it", cure)
+
+
+def not_readable(table: Table, user: str) -> Finding:
+    """The rows that are there cannot be had."""
+    return Finding(
+        False,
+        f"{user} may not read {table.quoted_name}",
+        f"GRANT SELECT ON {table.quoted_name} TO {quoted(user)};",
+    )
 
 
 async def harm_of(capture: PostgresCapture, query: Connection, table: Table) -> Finding | None:

@@ -7,14 +7,19 @@ from typing import NamedTuple
 
 import msgspec
 
+from hub.errors import HubError
 from hub_captures.postgres.catalog import Table
 from hub_captures.postgres.connection import (
+    GONE,
+    LOCK_NOT_AVAILABLE,
+    LOCK_WAIT_MS,
     Connection,
     execute,
     literal,
     quoted,
     replication_command,
     rows,
+    sqlstate_of,
 )
 from hub_captures.postgres.position import lsn_of
 
@@ -212,35 +217,53 @@ class Member(NamedTuple):
         return f"{self.table.sql}{columns}{where}"
 
 
-async def create_publication(query: Connection, name: str, members: Iterable[Member]) -> None:
-    """Make a publication of these tables, partitions under the name of their root."""
+async def create_publication(query: Connection, name: str) -> None:
+    """Make a publication without tables, which will have partitions under the name of their root."""
     options = ["publish = 'insert, update, delete, truncate'", "publish_via_partition_root = true"]
     if query.info.server_version >= 180000:
         options.append("publish_generated_columns = stored")
-    tables = ", ".join([member.sql for member in members])
-    of = f" FOR TABLE {tables}" if tables else ""
     await execute(
         query,
         f"creating the publication {name}",
-        f"CREATE PUBLICATION {quoted(name)}{of} WITH ({', '.join(options)})",
+        f"CREATE PUBLICATION {quoted(name)} WITH ({', '.join(options)})",
     )
 
 
-async def add_to_publication(query: Connection, name: str, members: Iterable[Member]) -> None:
-    """Changes made from now on come in the stream; those made before never do."""
+async def add_to_publication(query: Connection, name: str, members: Sequence[Member]) -> list[Member]:
+    """Changes made from now on come in the stream; those made before never do. Left out and returned are tables that
+    are gone by now, or that somebody has locked: an index in the making would keep everything waiting for hours."""
+    if not members:
+        return []
     tables = ", ".join([member.sql for member in members])
-    await execute(query, f"adding tables to {name}", f"ALTER PUBLICATION {quoted(name)} ADD TABLE {tables}")
+    try:
+        await _alter(
+            query, f"adding tables to {name}", f"ALTER PUBLICATION {quoted(name)} ADD TABLE {tables}"
+        )
+    except HubError as error:
+        if sqlstate_of(error) not in (LOCK_NOT_AVAILABLE, *GONE):
+            raise
+    else:
+        return []
+    if len(members) == 1:
+        return list(members)
+    half = len(members) // 2
+    first = await add_to_publication(query, name, members[:half])
+    return first + await add_to_publication(query, name, members[half:])
 
 
 async def change_in_publication(query: Connection, name: str, members: Sequence[Member]) -> None:
     """Publish these tables with other columns or rows from now on, in one step."""
     dropped = ", ".join([member.table.sql for member in members])
     added = ", ".join([member.sql for member in members])
-    await execute(
+    await _alter(
         query,
         f"changing tables in {name}",
         f"ALTER PUBLICATION {quoted(name)} DROP TABLE {dropped}; ALTER PUBLICATION {quoted(name)} ADD TABLE {added}",
     )
+
+
+async def _alter(query: Connection, doing: str, statements: str) -> None:
+    await execute(query, doing, f"SET LOCAL lock_timeout = '{LOCK_WAIT_MS}ms'; {statements}")
 
 
 async def is_same_condition(query: Connection, table: Table, one: str, other: str) -> bool:
@@ -261,7 +284,7 @@ async def is_same_condition(query: Connection, table: Table, one: str, other: st
 async def remove_from_publication(query: Connection, name: str, tables: Iterable[Table]) -> None:
     """Their changes come no longer."""
     removed = ", ".join([table.sql for table in tables])
-    await execute(
+    await _alter(
         query, f"taking tables out of {name}", f"ALTER PUBLICATION {quoted(name)} DROP TABLE {removed}"
     )
 

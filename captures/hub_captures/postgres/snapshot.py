@@ -18,7 +18,16 @@ from hub.record import BACKFILL, READ, SWEEP, Batch
 from hub_captures.postgres import catalog, running
 from hub_captures.postgres.catalog import Table
 from hub_captures.postgres.cells import QUOTE, UNCHANGED, cells_of_copied, copied_cells, text_of
-from hub_captures.postgres.connection import Connection, execute, quoted, rows, sqlstate_of
+from hub_captures.postgres.connection import (
+    GONE,
+    LOCK_NOT_AVAILABLE,
+    LOCK_WAIT_MS,
+    Connection,
+    execute,
+    quoted,
+    rows,
+    sqlstate_of,
+)
 from hub_captures.postgres.handover import must_see
 from hub_captures.postgres.keys import row_of, values_of
 from hub_captures.postgres.layout import Layout
@@ -29,10 +38,6 @@ from hub_captures.postgres.wire import CopyOut
 _WAL_PAGE = 8192
 _PAGE_HEADERS = (24, 40)
 QUERY_CANCELED = "57014"
-_LOCK_NOT_AVAILABLE = "55P03"
-_GONE = ("42P01", "3F000")
-LOCK_WAIT_MS = 300
-"""The stream is held while a chunk is read, so nobody's ALTER TABLE is waited for longer than this."""
 
 
 class Moment(NamedTuple):
@@ -250,9 +255,9 @@ def _told_apart() -> Iterator[None]:
         yield
     except HubError as error:
         state = sqlstate_of(error)
-        if state == _LOCK_NOT_AVAILABLE:
+        if state == LOCK_NOT_AVAILABLE:
             raise NotYet("a lock on the table") from error
-        if state in _GONE:
+        if state in GONE:
             raise Moved from error
         raise
 

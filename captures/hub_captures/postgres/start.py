@@ -22,7 +22,7 @@ from hub_captures.postgres.harm import harmless
 from hub_captures.postgres.position import Copying, PostgresPosition, lsn_text
 from hub_captures.postgres.server import Identity, Publication, Slot
 from hub_captures.postgres.tables import Tables, difference, restored
-from hub_captures.postgres.upkeep import choose, copying_of, judge_missed, member_of
+from hub_captures.postgres.upkeep import choose, copying_of, judge_missed, member_of, publish
 
 WAIT_NOTICE_S = 5.0
 """How often it is said what the creation of a slot is waiting for."""
@@ -98,7 +98,7 @@ async def prepare(
         begun = await _begin(capture, out, query, wire, identity, slot, publication, chosen, replace=replace)
         begun.tables.left_out = left_out
         return begun
-    if capture.is_managed and await _bring_in_step(capture, query, publication_name, chosen, found):
+    if capture.is_managed and await _bring_in_step(capture, out, query, publication_name, chosen, found):
         chosen = await _published(capture, query, publication_name)
     assert slot is not None
     await _make_known(capture, out, wire, identity, slot)
@@ -266,11 +266,8 @@ async def _begin(
                 "here: publication: " + publication_name
             )
         if publication is None:
-            await server.create_publication(
-                query, publication_name, [member_of(capture, table) for table in chosen]
-            )
-        else:
-            await _bring_in_step(capture, query, publication_name, chosen, chosen)
+            await server.create_publication(query, publication_name)
+        await _bring_in_step(capture, out, query, publication_name, chosen, chosen)
     if slot is not None and (capture.slot is None or slot.wal_status == "lost" or replace):
         # Left by a run whose first position never became durable, or no longer of use.
         await server.drop_slot(query, slot_name)
@@ -289,6 +286,9 @@ async def _begin(
     tables = Tables()
     for table in await _published(capture, query, publication_name):
         tables.track(table, copying_of(capture, table, replace=replace))
+    if slot is not None:
+        # Its maker has not waited for the transactions that were writing before the publication had their tables.
+        tables.begin_after = await server.first_unborn(query)
     stale = out.durable
     await out.send(
         [],
@@ -374,6 +374,7 @@ async def _with_other_options(
 
 async def _bring_in_step(
     capture: PostgresCapture,
+    out: Outlet[PostgresPosition],
     query: Connection,
     publication_name: str,
     chosen: list[Table],
@@ -385,8 +386,5 @@ async def _bring_in_step(
     missing = [table for table in chosen if not table.in_publication]
     if surplus:
         await server.remove_from_publication(query, publication_name, surplus)
-    if missing:
-        await server.add_to_publication(
-            query, publication_name, [member_of(capture, table) for table in missing]
-        )
+    await publish(capture, out, query, missing)
     return bool(surplus or missing)

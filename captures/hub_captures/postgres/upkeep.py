@@ -89,9 +89,11 @@ class Upkeep:
                     table=last_seen.full_name if last_seen else oid,
                 )
                 self._tables.forget(oid)
+        missed = {table.oid for table in changed.missed}
         for oid, tracked in self._tables.by_oid.items():
             now_there = there.get(oid)
-            if now_there is not None and tracked.handover is None:
+            # Of one that could not be published yet it must stay known that it was not all the time.
+            if now_there is not None and tracked.handover is None and oid not in missed:
                 tracked.table = now_there
                 self._tables.follow(oid, now_there.followed)
         return closed
@@ -112,9 +114,7 @@ class Upkeep:
             return []
         missing = [table for table in tables if not table.in_publication]
         if missing and self._capture.is_managed:
-            await server.add_to_publication(
-                self._query, self._publication, [member_of(self._capture, table) for table in missing]
-            )
+            await publish(self._capture, self._out, self._query, missing)
             oids = [table.oid for table in tables]
             tables = await catalog.tables(self._query, self._publication, oids=oids)
         self._tables.begin_after = await server.first_unborn(self._query)
@@ -347,6 +347,19 @@ def choose(capture: PostgresCapture, found: Sequence[Table]) -> list[Table]:
         if capture.options_of(table) is not None
         and (table.in_publication or (capture.is_managed and table.persistence == "p"))
     ]
+
+
+async def publish(
+    capture: PostgresCapture, out: Outlet[PostgresPosition], query: Connection, tables: Sequence[Table]
+) -> None:
+    """Add tables to the managed publication. Of those that cannot be just now it is said, and they are left to the next
+    look at the catalog."""
+    members = [member_of(capture, table) for table in tables]
+    for member in await server.add_to_publication(query, capture.publication_name(out.task), members):
+        out.notice(
+            "a table is not captured yet: somebody has locked it, or it is gone",
+            table=member.table.full_name,
+        )
 
 
 def member_of(capture: PostgresCapture, table: Table) -> Member:

@@ -8,6 +8,7 @@ import anyio
 import pytest
 
 from hub.errors import ConfigError
+from hub.options import Secret
 from hub_captures.postgres.capture import TableOptions
 
 pytestmark = pytest.mark.anyio
@@ -83,6 +84,46 @@ async def test_a_child_by_inheritance_is_published_for_its_own_sake_only(
     async with source.capturing(out, tables=["public.marks"]):
         await source.caught_up(out)
     assert [row[0] for row in source.rows("select tablename from pg_publication_tables")] == ["marks"]
+
+
+async def test_a_table_that_somebody_has_locked_does_not_hold_up_the_capture_of_others(source: Any) -> None:
+    source.run("create table t (id int primary key, x text)")
+    with source.connect() as holder:
+        holder.execute("begin; lock table t in share update exclusive mode")
+        async with source.capturing(refresh_interval=1) as out:
+            await source.caught_up(out)
+            assert {fields.get("table") for what, fields in out.notices if "not captured yet" in what} == {
+                "public.t"
+            }
+            source.run("insert into t values (3, 'c')")
+            holder.execute("commit")
+            await source.copied(out, "public.t")
+            await source.caught_up(out)
+    assert {key[0] for key in source.replica(out, "public.t").rows} == {3}
+
+
+async def test_a_strangers_table_is_left_out_until_it_may_be_published(source: Any) -> None:
+    user = f"{source.name}_user"
+    source.run(
+        f"create role {user} login replication",
+        f"grant create on database {source.name} to {user}",
+        f"alter table marks owner to {user}",
+        "create table t (id int primary key, x text)",
+    )
+    dsn = Secret(source.dsn.replace("user=postgres", f"user={user}"))
+    try:
+        async with source.capturing(dsn=dsn, refresh_interval=0.05) as out:
+            await source.copied(out, "public.marks")
+            source.run("create table u (id int primary key)")
+            await out.until(lambda: out.gauges.get("tables_left_out") == 2)
+            cures = [fields["cure"] for message, fields in out.notices if message == "a table is left out"]
+            assert all("OWNER TO" in cure for cure in cures)
+            source.run(f"alter table t owner to {user}", f"alter table u owner to {user}")
+            await source.copied(out, "public.t", "public.u")
+            assert out.gauges["tables_left_out"] == 0
+    finally:
+        source.run(f"drop owned by {user} cascade", f"revoke all on database {source.name} from {user}")
+        source.run(f"drop role {user}")
 
 
 @pytest.mark.parametrize("how", BARE)

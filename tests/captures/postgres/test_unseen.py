@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import psycopg
 import pytest
 
@@ -294,6 +295,32 @@ async def test_what_an_open_transaction_wrote_before_a_table_was_taken_up_is_rea
         await settled(out)
     assert same(source, out)
     assert source.replica(out, "public.t").faults == []
+
+
+async def test_what_an_open_transaction_wrote_beside_a_slot_of_ones_own_is_read(source: Any) -> None:
+    source.run(TABLE, f"select pg_create_logical_replication_slot('own_{source.name}', 'pgoutput')")
+    try:
+        with psycopg.connect(source.dsn) as writer:
+            writer.execute("insert into t values (1, 'open')")
+            async with source.capturing(slot=f"own_{source.name}") as out:
+                await out.until(
+                    lambda: (
+                        out.counts.get("snapshot_chunk_retries", 0) > 2
+                        or bool(source.changes(out, "public.marks"))
+                    )
+                )
+                writer.commit()
+                await source.copied(out, "public.t")
+                await source.caught_up(out)
+    finally:
+        async with anyio.create_task_group():
+            with anyio.fail_after(30):
+                while source.rows(
+                    f"select from pg_replication_slots where slot_name = 'own_{source.name}' and active"
+                ):
+                    await anyio.lowlevel.checkpoint()
+        source.run(f"select pg_drop_replication_slot('own_{source.name}')")
+    assert same(source, out)
 
 
 async def test_a_transaction_that_is_open_is_older_than_the_next_to_come(source: Any) -> None:
