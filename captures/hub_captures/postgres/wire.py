@@ -2,7 +2,7 @@
 
 The hard thing is speed. Each wake-up of a fast reader costs the server a system call for a single row, so
 over TCP the reader drains what is there and then naps: twice the throughput for a fifth of the CPU. Under
-TLS a read brings one record at a time, so only a read that brings nothing means that all is drained.
+TLS a read brings one record, which is mostly one row, so it reads several times before it looks at what has come.
 `get_copy_data` is only ever called so that it does not wait: psycopg would hold the GIL while it waits.
 """
 
@@ -27,6 +27,8 @@ from hub_captures.postgres.connection import Connection, error_of
 NAP_S = 0.002
 NAP_BELOW_BYTES = 8192
 """A wake-up that brought less than this is followed by a nap."""
+READS_MAX = 64
+"""So many TLS records are read at once, while there are as many: 1.3 µs a row less than one by one."""
 CALLBACK_BYTES_MAX = 128 * 1024
 CALLBACK_MESSAGES_MAX = 600
 """One callback handles about so much, two or three milliseconds of work, and lets the loop go on. A timer or a task waits
@@ -71,6 +73,8 @@ class ChangeStream:
         self._after = after
         self._fd = self._pgconn.socket
         self._naps = not self._pgconn.host.startswith((b"/", b"@")) if self._pgconn.host else False
+        self._is_sealed = bool(self._pgconn.ssl_in_use)
+        self._reads = 1
         self._loop = asyncio.get_running_loop()
         self._is_reading = False
         self._is_writing = False
@@ -141,7 +145,7 @@ class ChangeStream:
         if self.is_paused:
             return
         self.wake_ups += 1
-        consume, get, most = self._pgconn.consume_input, self._pgconn.get_copy_data, self._bytes_max
+        get, most = self._pgconn.get_copy_data, self._bytes_max
         got, budget = 0, CALLBACK_BYTES_MAX
         is_full = has_read = has_ended = False
         is_awaited = bool(self._left or self._left_large)
@@ -179,7 +183,11 @@ class ChangeStream:
                 is_full |= got >= CALLBACK_BYTES_MAX
                 if is_full or (has_read and got == before):
                     break
-                consume()
+                if self._is_sealed and has_read:
+                    self._reads = (
+                        min(2 * self._reads, READS_MAX) if len(found) >= self._reads else max(1, len(found))
+                    )
+                self._read()
                 has_read = True
         except psycopg.OperationalError as error:
             self._fail(TransientError(f"the stream was interrupted: {_one_line(str(error))}"))
@@ -204,6 +212,14 @@ class ChangeStream:
             self._listen(True)
         if got or is_awaited:
             self._tell(got)
+
+    def _read(self) -> None:
+        """Let libpq read what there is, or as many TLS records as there probably are."""
+        self._pgconn.consume_input()
+        with contextlib.suppress(psycopg.OperationalError):
+            # What a lost connection has brought before comes first; the next read finds that it is lost.
+            for _ in range(self._reads - 1):
+                self._pgconn.consume_input()
 
     def _hand_over(self, found: list[bytes], large: memoryview | None) -> bool:
         """Give messages to the takers, the large one last. True when the reader must stop; what is left then comes first

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 import trustme
 from psycopg.conninfo import make_conninfo
@@ -16,6 +17,7 @@ from psycopg.conninfo import make_conninfo
 from hub.errors import FatalError, TransientError
 from hub.options import Secret
 from hub.testing.postgres import WANTED, PostgresMissing, PostgresServer, temporary_database
+from hub_captures.postgres.wire import ChangeStream
 
 pytestmark = pytest.mark.anyio
 _numbers = itertools.count()
@@ -104,6 +106,37 @@ async def test_76_many_rows_over_tls_take_few_wake_ups(tls_source: Any) -> None:
         wake_ups = out.gauges["stream_wake_ups_total"]
     assert len(tls_source.changes(out, "public.t")) == 29_999
     assert wake_ups < 29_999 / 20
+
+
+async def test_76_why_the_server_ends_a_stream_is_not_lost_over_tls(tls_source: Any) -> None:
+    tls_source.run("create publication p for table t")
+    dsn = make_conninfo(tls_source.dsn, user="scram", password="sesame", sslmode="require")
+    stopped, ended = anyio.Event(), anyio.Event()
+
+    def take(found: list[bytes]) -> list[bytes] | None:
+        # In the middle of many rows, some of which are still on their way.
+        if len(found) < 32 or stopped.is_set():
+            return None
+        stopped.set()
+        return []
+
+    def after(got: int) -> None:
+        if stream.failure is not None:
+            ended.set()
+
+    async with tls_source.capture(dsn=Secret(dsn)).server("reader").connected(replication=True) as wire:
+        await wire.execute("CREATE_REPLICATION_SLOT s TEMPORARY LOGICAL pgoutput")
+        stream = ChangeStream(wire, take, lambda row: False, after, bytes_max=1 << 20)
+        await stream.start("START_REPLICATION SLOT s LOGICAL 0/0 (proto_version '1', publication_names 'p')")
+        stream.resume()
+        tls_source.run("insert into t select n, 'x' from generate_series(2, 1000) n")
+        with anyio.fail_after(30):
+            await stopped.wait()
+            tls_source.run(f"select pg_terminate_backend({wire.info.backend_pid}, 30000)")
+            stream.resume()
+            await ended.wait()
+
+    assert "terminating connection due to administrator command" in str(stream.failure)
 
 
 async def test_a_client_certificate(tls_source: Any, authority: trustme.CA, tmp_path: Path) -> None:
