@@ -237,6 +237,10 @@ class _Driver:
         where = "WHERE database_name = current_database() AND schema_name = ?"
         return bool(self.fetch(f"SELECT 1 FROM duckdb_schemas() {where}", [schema]))
 
+    def is_taken(self, index: TableName) -> bool:
+        """Never. A history has none here."""
+        return False
+
     def take_over(self, holder: str) -> None:
         """Nothing to do: another process cannot have the file open, and in this one the fence decides."""
 

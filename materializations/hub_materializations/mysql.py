@@ -250,17 +250,18 @@ class _Driver:
             "GROUP BY index_name ORDER BY index_name <> 'PRIMARY', index_name",
             place,
         )
-        current = table.current_index(self.dialect)
-        own = {
+        keys = {
             name: (tuple(names.split("\0")), is_own)
-            for name, names, is_own in self.fetch(OWN_KEY, (*place, current))
+            for name, names, is_own in self.fetch(OWN_KEY, (*place, table.current_index(self.dialect)))
         }
-        declared, is_own = own.get("PRIMARY", ((), False))
+        declared, is_own = keys.pop("PRIMARY", ((), False))
+        index, (versioned, _) = next(iter(keys.items()), ("", ((), False)))
         return ExistingTable(
             columns,
             tuple(tuple(names.split("\0")) for (names,) in uniques),
             own_key=declared if is_own else (),
-            current_key=own[current][0][:-1] if current in own else (),
+            current_key=versioned[:-1],
+            current_index=index,
             key_name="PRIMARY" if declared else "",
         )
 
@@ -311,6 +312,10 @@ class _Driver:
 
     def has_schema(self, schema: str) -> bool:
         return bool(self.fetch("SELECT 1 FROM information_schema.schemata WHERE schema_name = %s", (schema,)))
+
+    def is_taken(self, index: TableName) -> bool:
+        """Never. It has its name in its table."""
+        return False
 
     def take_over(self, holder: str) -> None:
         ((connection, own),) = self.fetch("SELECT IS_USED_LOCK(%s), CONNECTION_ID()", (self.holder,))

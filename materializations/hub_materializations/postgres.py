@@ -234,13 +234,16 @@ class _Driver:
             "GROUP BY i.indexrelid, i.indisprimary ORDER BY i.indisprimary DESC, i.indexrelid",
             (oid,),
         )
-        own = self.fetch(OWN_KEY, (oid, MARK, table.current_index(self.dialect)))
+        keys = self.fetch(OWN_KEY, (oid, MARK, table.current_index(self.dialect)))
+        key_name, is_own, key = next((rest for is_key, *rest in keys if is_key), ("", False, ()))
+        current, _, versioned = next((rest for is_key, *rest in keys if not is_key), ("", False, ()))
         return ExistingTable(
             tuple(ExistingColumn(*column) for column in columns),
             tuple(tuple(names) for (names,) in uniques),
-            own_key=next((tuple(names) for name, is_own, names in own if name and is_own), ()),
-            current_key=next((tuple(names) for name, _, names in own if not name), ()),
-            key_name=next((name for name, _, _ in own if name), ""),
+            own_key=tuple(key) if is_own else (),
+            current_key=tuple(versioned),
+            current_index=current,
+            key_name=key_name,
         )
 
     def dependents(self, table: TableName, columns: Sequence[str]) -> list[Dependent]:
@@ -258,6 +261,10 @@ class _Driver:
 
     def has_schema(self, schema: str) -> bool:
         return bool(self.fetch("SELECT FROM pg_namespace WHERE nspname = $1", (schema,)))
+
+    def is_taken(self, index: TableName) -> bool:
+        found = "SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relname = $2"
+        return bool(self.fetch(found, (index.schema, index.table)))
 
     def take_over(self, holder: str) -> None:
         pid, _, started = holder.partition(" ")

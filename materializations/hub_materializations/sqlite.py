@@ -49,6 +49,7 @@ from hub.spec import Duration
 from .sql import statements
 from .sql.binding import SqlBinding
 from .sql.dialect import (
+    MARK,
     Cast,
     Converter,
     Dependent,
@@ -222,7 +223,15 @@ def _boolean(value: bool) -> int:
     return int(value)
 
 
-_INDEX_CURRENT = "CREATE UNIQUE INDEX {name} ON {table} ({key}) WHERE {current}"
+_INDEX_CURRENT = f"CREATE UNIQUE INDEX {{name}} /* {MARK} */ ON {{table}} ({{key}}) WHERE {{current}}"
+
+_OWN_INDEX = f"""
+SELECT name FROM sqlite_master, (SELECT '/* {MARK} */' AS mark) WHERE type = 'index' AND tbl_name = ?1
+  AND (name = ?2 OR instr(sql, 'INDEX "' || replace(name, '"', '""') || '" ' || mark || ' ON "') > 0)
+ORDER BY instr(sql, mark) = 0
+"""
+"""Of the table ?1, the index over the current versions of a history. One that an earlier hub has made has no mark,
+only the name ?2."""
 
 DIALECT = Dialect(
     name="SQLite",
@@ -243,7 +252,7 @@ DIALECT = Dialect(
     copies_types=False,
     same=lambda one, other, _type: f"{one} IS {other}",
     cursor_types=("TEXT", "BIGINT", "TEXT"),
-    index_current=_INDEX_CURRENT,
+    index_current=(_INDEX_CURRENT,),
     move_current=("DROP INDEX IF EXISTS {name}", _INDEX_CURRENT),
     key_clause=f"CONSTRAINT {OWN_KEY} PRIMARY KEY ({{key}})",
 )
@@ -288,16 +297,15 @@ class _Driver:
         ):
             names = self.fetch("SELECT name FROM pragma_index_info(?) ORDER BY seqno", [index])
             uniques.append(tuple(name for (name,) in names))
-        current = self.fetch(
-            "SELECT i.name FROM sqlite_master m, pragma_index_info(m.name) i "
-            "WHERE m.type = 'index' AND m.tbl_name = ? AND m.name = ? ORDER BY i.seqno",
-            [table.table, table.current_index(DIALECT)],
-        )
+        found = self.fetch(_OWN_INDEX, [table.table, table.current_index(DIALECT)])
+        index = found[0][0] if found else ""
+        current = self.fetch("SELECT name FROM pragma_index_info(?) ORDER BY seqno", [index])
         return ExistingTable(
             tuple(ExistingColumn(*row[:2], *map(bool, row[2:5])) for row in columns),
             tuple(uniques),
             own_key=primary if own_key(text) else (),
             current_key=tuple(name for (name,) in current),
+            current_index=index,
             key_name="PRIMARY" if primary else "",
         )
 
@@ -328,6 +336,9 @@ class _Driver:
 
     def has_schema(self, schema: str) -> bool:
         raise FatalError(f"{self._path}: SQLite has no schemas; leave out `schema: {schema}` of the binding")
+
+    def is_taken(self, index: TableName) -> bool:
+        return bool(self.fetch("SELECT 1 FROM sqlite_master WHERE name = ? COLLATE NOCASE", [index.table]))
 
     def take_over(self, holder: str) -> None:
         """Nothing to do: whoever holds the file's lock ends its transaction or its process."""

@@ -37,6 +37,7 @@ class Database:
     ) -> None:
         self.spec = spec
         self.connect = connect
+        self.table = "t"
         self._seq = 0
 
     def run(self, *texts: str) -> list[tuple[Any, ...]]:
@@ -63,7 +64,7 @@ class Database:
         **options: Any,
     ) -> None:
         """A transaction of documents of this schema."""
-        binding = Binding("c/t", "t", SqlBinding(source="c/t", **options))
+        binding = Binding("c/t", self.table, SqlBinding(source="c/t", **options))
         self._seq += 1
         async with self.spec.open(TaskName("keys")) as sink:
             await sink.restore()

@@ -182,3 +182,35 @@ async def test_an_index_of_the_users_is_no_key_whatever_its_name(database: Datab
     assert rows(database) == [(1, "a", 1), (2, "b", 2)]
     with pytest.raises(Exception, match=r"(?i)exist|duplicate"):
         database.run("CREATE INDEX t_current ON t (code)")
+
+
+@pytest.mark.anyio
+async def test_a_history_that_was_renamed_and_one_of_its_former_name_each_follow_their_keys(
+    database: Database,
+) -> None:
+    """An index keeps its name when its table gets another, and in some databases no two in a schema share one."""
+    moved = "ALTER TABLE t RENAME TO {}"
+    await database.write_as(keyed("id"), BEFORE, mode="history")
+    database.run(moved.format("t_of_may"))
+    await database.write_as(keyed("id"), BEFORE, mode="history")
+    database.run(moved.format("t_of_june"))
+    await database.write_as(keyed("id"), BEFORE, mode="history")
+    later = [{"id": 2, "code": "c", "n": 3}, {"id": 9, "code": "a", "n": 4}]
+    for table in ("t_of_may", "t_of_june", "t"):
+        database.table = table
+        await database.write_as(keyed("code"), later, mode="history")
+        found = database.run(f"SELECT id, code, n FROM {table} WHERE _is_current ORDER BY code")
+        assert found == [(9, "a", 4), (2, "b", 2), (2, "c", 3)]
+
+
+@pytest.mark.anyio
+async def test_an_index_over_current_versions_that_has_only_its_name_is_followed(database: Database) -> None:
+    """As an earlier hub has made it."""
+    await database.write_as(keyed("id"), BEFORE, mode="history")
+    kind = database.spec.__class__.__name__
+    if kind.startswith("MySQL"):
+        database.run("DROP INDEX t_current ON t", "CREATE INDEX t_current ON t (id, _is_current)")
+    elif not kind.startswith("DuckDB"):
+        database.run("DROP INDEX t_current", "CREATE UNIQUE INDEX t_current ON t (id) WHERE _is_current")
+    await database.write_as(keyed("code"), [{"id": 2, "code": "c", "n": 3}], mode="history")
+    assert rows(database) == [(1, "a", 1), (2, "b", 2), (2, "c", 3)]

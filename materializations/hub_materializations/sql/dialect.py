@@ -92,12 +92,13 @@ class Dialect:
     """The condition that two expressions of a type have the same value, NULL being one."""
     temporary: str = "TABLE"
     """What a temporary table is called when it is dropped; MySQL would commit if it were called a table."""
-    index_current: str | None = None
-    """How the current versions of a history are kept unique and found; None: not by an index."""
+    index_current: tuple[str, ...] = ()
+    """The statements that make the index by which the current versions of a history are kept unique and found; none:
+    there is no such index."""
     indexed: Callable[[str, ColumnType], str] = lambda column, _type: column
     """How a column of a type stands in that index."""
     move_current: tuple[str, ...] = ()
-    """The statements that make this index over other columns."""
+    """The statements that make this index anew, over other columns."""
     table_options: str = ""
     """What follows the columns of a new table."""
     cursor_types: tuple[str, str, str] = ("text", "bigint", "text")
@@ -136,7 +137,7 @@ class TableName:
         return f"{dialect.quoted(self.schema)}.{dialect.quoted(self.table)}"
 
     def current_index(self, dialect: Dialect) -> str:
-        """The name of the index over the current versions of a history."""
+        """The name that the index over the current versions of a history gets where nothing else has it."""
         return fitted(f"{self.table}_current", dialect.names)
 
 
@@ -175,6 +176,8 @@ class ExistingTable:
     """The columns of the key that hub has declared. Empty: the table is the user's, or has no key."""
     current_key: tuple[str, ...] = ()
     """The columns of the index over the current versions of a history."""
+    current_index: str = ""
+    """The name of that index, where there is one. It may be another table's: a table that is renamed keeps it."""
     key_name: str = ""
     """The name of the primary key, where it has one."""
     is_view: bool = False

@@ -62,6 +62,10 @@ class Driver(Protocol):
         """Whether a schema is there."""
         ...
 
+    def is_taken(self, index: TableName) -> bool:
+        """Whether there is something of that name in the schema that keeps an index from having it."""
+        ...
+
     def take_over(self, holder: str) -> None:
         """End the connection of the task's last writer, so that its locks are not waited for. `holder` is what
         that one's `holder` was, empty if there was none."""

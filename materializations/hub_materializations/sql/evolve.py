@@ -51,11 +51,19 @@ class Changes:
 
 
 def changes(
-    layout: Layout, existing: ExistingTable | None, dialect: Dialect, *, evolution: Evolution, clash: Clash
+    layout: Layout,
+    existing: ExistingTable | None,
+    dialect: Dialect,
+    *,
+    evolution: Evolution,
+    clash: Clash,
+    index: str | None = None,
 ) -> Changes:
-    """The way from `existing` to a table that holds `layout`, whose schema exists."""
+    """The way from `existing` to a table that holds `layout`, whose schema exists. `index` is what the index over the
+    current versions of a new history is called, unless by its usual name."""
     if existing is None:
-        return Changes(_typed(layout, dialect), _made(layout, dialect))
+        index = index or layout.table.current_index(dialect)
+        return Changes(_typed(layout, dialect), _made(layout, dialect, index))
     if existing.is_view:
         return Changes(
             layout, misfits=[f"{layout.table} is a view; name a table that does not exist, or a table"]
@@ -69,7 +77,7 @@ def changes(
     columns = tuple(column for column in kept if column is not None)
     layout = Layout(layout.table, columns, layout.mode, layout.soft)
     if found.rekey is not None and layout.mode == "history":
-        moving = [_current(layout, template, dialect) for template in dialect.move_current]
+        moving = _current(layout, dialect.move_current, dialect, existing.current_index)
         if dialect.ddl_in_transaction:
             found.statements.extend(moving)
         elif set(found.rekey.former).isdisjoint([*found.altered, *found.casts]):
@@ -79,29 +87,29 @@ def changes(
     return replace(found, layout=layout)
 
 
-def _made(layout: Layout, dialect: Dialect) -> list[str]:
+def _made(layout: Layout, dialect: Dialect, index: str) -> list[str]:
     table = layout.table.sql(dialect)
     columns = [_definition(column, dialect) for column in layout.columns]
     if dialect.primary_key and layout.mode == "upsert":
         columns.append(dialect.key_clause.format(key=dialect.listed(layout.key_names)))
     made = [f"CREATE TABLE {table} ({', '.join(columns)}){dialect.table_options}"]
-    if layout.mode == "history" and dialect.index_current is not None:
-        made.append(_current(layout, dialect.index_current, dialect))
+    if layout.mode == "history":
+        made += _current(layout, dialect.index_current, dialect, index)
     declared = layout.key and (layout.mode == "upsert" or not dialect.primary_key)
     mark = dialect.key_mark(table) if declared else None
     return [*made, mark] if mark is not None else made
 
 
-def _current(layout: Layout, template: str, dialect: Dialect) -> str:
-    """A statement about the index over the current versions of a history."""
-    table, name = layout.table, layout.table.current_index(dialect)
-    return template.format(
-        name=dialect.quoted(name),
-        place=TableName(table.schema, name).sql(dialect),
-        table=table.sql(dialect),
-        key=", ".join(dialect.indexed(dialect.quoted(column.name), column.type) for column in layout.key),
-        current=dialect.quoted(layout.columns[layout.index("is_current")].name),
-    )
+def _current(layout: Layout, templates: Sequence[str], dialect: Dialect, name: str) -> list[str]:
+    """Statements about the index over the current versions of a history."""
+    parts = {
+        "name": dialect.quoted(name),
+        "place": TableName(layout.table.schema, name).sql(dialect),
+        "table": layout.table.sql(dialect),
+        "key": ", ".join(dialect.indexed(dialect.quoted(column.name), column.type) for column in layout.key),
+        "current": dialect.quoted(layout.columns[layout.index("is_current")].name),
+    }
+    return [template.format(**parts) for template in templates]
 
 
 def _definition(column: LayoutColumn, dialect: Dialect) -> str:
@@ -196,7 +204,7 @@ def _rekey(layout: Layout, existing: ExistingTable, dialect: Dialect) -> Rekey:
     there = {column.name: column for column in existing.columns}
     key = layout.key_names
     deleted = layout.columns[layout.index("deleted_at")].name if layout.soft else None
-    index = layout.table.current_index(dialect) if layout.mode == "history" else None
+    index = existing.current_index if layout.mode == "history" else None
     former = _own_key(layout, existing)
     rekey = Rekey(former, key, deleted=deleted if deleted in there else None, index=index)
     for name in former:

@@ -162,6 +162,8 @@ def _indexed(column: str, held: ColumnType) -> str:
     return f"{column}({KEY_LENGTH})" if _sql_type(held).startswith("long") else column
 
 
+_INDEX_CURRENT = f"({{key}}, {{current}}) COMMENT '{MARK}'"
+
 DIALECT = Dialect(
     name="MySQL",
     sql_type=_sql_type,
@@ -185,9 +187,9 @@ DIALECT = Dialect(
     accepts=_accepts,
     drop_not_null="ALTER TABLE {table} MODIFY COLUMN {column} {type} NULL",
     cursor_types=("varchar(255)", "bigint", "longtext"),
-    index_current="CREATE INDEX {name} ON {table} ({key}, {current})",
+    index_current=(f"CREATE INDEX {{name}} ON {{table}} {_INDEX_CURRENT}",),
     indexed=_indexed,
-    move_current=("ALTER TABLE {table} DROP INDEX {name}, ADD INDEX {name} ({key}, {current})",),
+    move_current=(f"ALTER TABLE {{table}} DROP INDEX {{name}}, ADD INDEX {{name}} {_INDEX_CURRENT}",),
     key_clause=f"PRIMARY KEY ({{key}}) COMMENT '{MARK}'",
     drop_key="DROP PRIMARY KEY",
 )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
+from itertools import chain, count
 
 from hub.errors import FatalError
 from hub.materialization import Binding
@@ -76,7 +77,14 @@ def planned(driver: Driver, table: TableName, schema: CollectionSchema, options:
     """What has to be done to a table, after a look at the catalog. Changes nothing."""
     existing = driver.existing(table)
     layout = layout_of(table, schema, options, driver.dialect, existing)
-    found = changes(layout, existing, driver.dialect, evolution=options.evolution, clash=options.clash)
+    found = changes(
+        layout,
+        existing,
+        driver.dialect,
+        evolution=options.evolution,
+        clash=options.clash,
+        index=_free_index(table, driver) if existing is None and layout.mode == "history" else None,
+    )
     if existing is not None:
         complete(found, table, existing, driver)
     else:
@@ -107,6 +115,14 @@ def complete(found: Changes, table: TableName, existing: ExistingTable, driver: 
         own = f"DROP INDEX {dialect.quoted(rekey.index)}"
         dependents = [dependent for dependent in dependents if dependent.drop != own]
     found.around(dependents)
+
+
+def _free_index(table: TableName, driver: Driver) -> str:
+    """What the index of a new history is called. A table that was renamed has kept the name of its own."""
+    wanted = table.current_index(driver.dialect)
+    further = (hashed(wanted, driver.dialect.names, f"{wanted} {number}") for number in count(2))
+    names = chain([wanted], further)
+    return next(name for name in names if not driver.is_taken(TableName(table.schema, name)))
 
 
 def _in_the_way(rekey: Rekey, table: TableName, driver: Driver) -> list[str]:

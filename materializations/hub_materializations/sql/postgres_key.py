@@ -1,7 +1,8 @@
-"""The primary key that hub declares in PostgreSQL, and its replacement.
+"""The primary key that hub declares in PostgreSQL, and its replacement; and how the catalog tells what is hub's own.
 
 The hard thing is the name: an index has it in the whole schema, so one that we gave could be taken by a table that
-was renamed. The database chooses it, and that the key is hub's own is said by a comment on the constraint.
+was renamed. The database chooses the key's, and that it is hub's own is said by a comment on the constraint; so is it
+of the index over the current versions of a history, which has another name where its usual one is taken.
 """
 
 from __future__ import annotations
@@ -13,19 +14,22 @@ from .rekey import Rekey
 DROP_KEY = "DROP CONSTRAINT {name}"
 
 OWN_KEY = """
-SELECT n.conname::text, coalesce(obj_description(n.oid, 'pg_constraint') = $2, false),
+SELECT true, n.conname::text, coalesce(obj_description(n.oid, 'pg_constraint') = $2, false),
   array_agg(a.attname::text ORDER BY k.place)
 FROM pg_constraint n, unnest(n.conkey) WITH ORDINALITY k (number, place)
 JOIN pg_attribute a ON a.attrelid = $1 AND a.attnum = k.number
 WHERE n.conrelid = $1 AND n.contype = 'p' GROUP BY n.oid, n.conname
 UNION ALL
-SELECT '', true, array_agg(a.attname::text ORDER BY k.place)
+SELECT false, x.relname::text, coalesce(obj_description(x.oid, 'pg_class') = $2, false),
+  array_agg(a.attname::text ORDER BY k.place)
 FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid, unnest(i.indkey::int2[]) WITH ORDINALITY k (number, place)
 JOIN pg_attribute a ON a.attrelid = $1 AND a.attnum = k.number
-WHERE i.indrelid = $1 AND x.relname = $3 AND i.indpred IS NOT NULL GROUP BY x.oid
+WHERE i.indrelid = $1 AND i.indpred IS NOT NULL AND (x.relname = $3 OR obj_description(x.oid, 'pg_class') = $2)
+GROUP BY x.oid, x.relname
+ORDER BY 3 DESC
 """
-"""Of the table $1: name and columns of its primary key, and whether it has the comment $2; and the columns of the
-index $3 over the current versions of a history, which has no other."""
+"""Of the table $1, for the primary key (true), and for the index over the current versions of a history, which has
+the comment $2 or, if an earlier hub has made it, only the name $3: its name, whether it has the comment, its columns."""
 
 
 def marked(table: str) -> str:

@@ -33,7 +33,7 @@ from hub.schema.types import (
     UUID,
 )
 
-from .dialect import Converter, Dialect
+from .dialect import MARK, Converter, Dialect
 from .names import NameRule
 from .postgres_key import DROP_KEY, marked
 
@@ -78,7 +78,10 @@ _WITH_NUMBERS = re.compile(r"(numeric|character varying)\((\d+)(?:,(-?\d+))?\)")
 _ARRAY_ITEMS = frozenset(_TYPES) | {"integer", "float", "decimal", "string"}
 
 
-_INDEX_CURRENT = "CREATE UNIQUE INDEX {name} ON {table} ({key}) WHERE {current}"
+_INDEX_CURRENT = (
+    "CREATE UNIQUE INDEX {name} ON {table} ({key}) WHERE {current}",
+    f"COMMENT ON INDEX {{place}} IS '{MARK}'",
+)
 
 
 @cache
@@ -101,7 +104,7 @@ def dialect_of(json_type: str) -> Dialect:
         json_key=comparable,
         same=_same,
         index_current=_INDEX_CURRENT,
-        move_current=("DROP INDEX {place}", _INDEX_CURRENT),
+        move_current=("DROP INDEX {place}", *_INDEX_CURRENT),
         key_mark=marked,
         drop_key=DROP_KEY,
         converters={"bytes": Converter(_bytes)},
