@@ -312,7 +312,8 @@ def is_altered(before: Followed, now: Followed) -> bool:
 
 def is_rewritten(before: Followed, now: Followed) -> bool:
     """Whether a table's rows may read otherwise than they did. VACUUM FULL, CLUSTER and TRUNCATE leave another file too,
-    and ALTER TABLE touches columns without writing rows; a rewrite does both."""
+    and ALTER TABLE touches columns without writing rows; a rewrite does both. So does TRUNCATE with ADD COLUMN, which is
+    taken for one: ADD COLUMN with a volatile default that was dropped since leaves the catalog just so."""
     is_touched = before.touched_crc not in (0, now.touched_crc) or before.columns_crc != now.columns_crc
     return is_touched and before.filenode not in (0, now.filenode)
 
