@@ -25,16 +25,6 @@ PREFIX = 255
 """Characters of a long text that are indexed."""
 
 
-OWN_KEY = f"""
-SELECT index_name, group_concat(column_name ORDER BY seq_in_index SEPARATOR 0x00), max(index_comment) = '{MARK}'
-FROM information_schema.statistics
-WHERE table_schema = %s AND table_name = %s AND (index_name IN ('PRIMARY', %s) OR index_comment = '{MARK}')
-GROUP BY index_name ORDER BY 3 DESC
-"""
-"""Of a table: the primary key, and whether hub has declared it; and the index over the current versions of a history,
-which an earlier hub has told by its name alone, and whose last column says that they are current."""
-
-
 @dataclass(frozen=True, slots=True)
 class Index:
     """An index as the catalog has it: for each column its name, the length of its prefix, and whether it descends."""
