@@ -16,8 +16,9 @@ from typing import Literal, get_args
 from hub.capture import Capture
 from hub.errors import HubError
 from hub.materialization import Materialization
+from hub.nearest import meant_or_known
 from hub.processor import Processor
-from hub.spec import Spec, nearest
+from hub.spec import Spec
 
 Kind = Literal["capture", "processor", "materialization"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -79,7 +80,7 @@ def connector(kind: Kind, name: str) -> type[Spec]:
     """Import a connector. Raises `Unavailable` when there is none, or when its driver is missing."""
     known = entries(kind)
     if name not in known:
-        raise Unavailable(f"unknown {kind} {name!r}{nearest(name, known)}")
+        raise Unavailable(f"unknown {kind} {name!r}{meant_or_known(name, known)}")
     return imported(known[name])
 
 

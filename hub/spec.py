@@ -7,7 +7,6 @@ of a component at once: options are converted one by one, each error with the pa
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import re
 import types
@@ -19,6 +18,7 @@ from typing import Annotated, Any, ClassVar, Self, Union, get_args, get_origin
 import msgspec
 
 from hub.errors import HubError, Severity
+from hub.nearest import did_you_mean, meant_or_known
 from hub.options import (
     OPTION_TYPES,
     Duration,
@@ -41,7 +41,6 @@ __all__ = [
     "Secret",
     "Size",
     "Spec",
-    "nearest",
     "parse_options",
 ]
 
@@ -101,7 +100,9 @@ def parse_options(spec: type[SpecT], options: object, report: Report, path: Path
     values: dict[str, Any] = {}
     for name in options:
         if name not in fields:
-            mistakes((*path, name), f"unknown option {name!r}{nearest(str(name), fields)}", at_name=True)
+            mistakes(
+                (*path, name), f"unknown option {name!r}{meant_or_known(str(name), fields)}", at_name=True
+            )
     for name, field in fields.items():
         if name in options:
             before = mistakes.count
@@ -117,21 +118,6 @@ def parse_options(spec: type[SpecT], options: object, report: Report, path: Path
     for inner, message in made.problems():
         mistakes((*path, *inner), message)
     return None if mistakes.count else made
-
-
-def nearest(name: str, known: typing.Iterable[str]) -> str:
-    """`; did you mean 'x'?` for the closest known name, or the names there are when few."""
-    names = [str(item) for item in known]
-    if close := _close(name, names):
-        return close
-    if 0 < len(names) <= 12:
-        return f"; expected one of {', '.join(names)}"
-    return ""
-
-
-def _close(name: object, names: typing.Iterable[object]) -> str:
-    close = difflib.get_close_matches(str(name), [str(item) for item in names], n=1, cutoff=0.6)
-    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 class _Counting:
@@ -213,7 +199,10 @@ def _leaf(hint: Any, value: Any, report: Report, path: Path) -> Any:
     value = unwritten(value)
     if get_origin(plain) is typing.Literal and value not in get_args(plain):
         choices = ", ".join(str(choice) for choice in get_args(plain))
-        report(path, f"expected one of {choices}, got {value!r}{_close(value, get_args(plain))}")
+        report(
+            path,
+            f"expected one of {choices}, got {value!r}{did_you_mean(str(value), map(str, get_args(plain)))}",
+        )
         return None
     try:
         made = msgspec.convert(value, hint, dec_hook=_decode_option)
@@ -244,7 +233,8 @@ def _check_text(text: MappingText, report: Report, path: Path) -> None:
         compiled = text.compiled()
     except HubError as error:
         line, column = getattr(error, "line", 1), getattr(error, "column", 1)
-        report(path, getattr(error, "message", str(error)), inner=(line, column))
+        message = f"{getattr(error, 'message', error)}{getattr(error, 'hint', '')}"
+        report(path, message, inner=(line, column))
         return
     for warning in compiled.warnings:
         report(path, warning.message, inner=(warning.line, warning.column), severity="warning")

@@ -9,11 +9,11 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Sequence
-from difflib import get_close_matches
 
 import click
 
 from hub.errors import ConfigError, HubError
+from hub.nearest import nearest
 
 COMMANDS = {
     "run": "Run CONFIG: captures into the log, and from the log into the destinations.",
@@ -50,8 +50,8 @@ class Commands(click.Group):
         try:
             return super().resolve_command(context, arguments)
         except click.UsageError as error:
-            close = get_close_matches(arguments[0], COMMANDS, n=1)
-            hint = f" Did you mean {close[0]!r}?" if close else ""
+            close = nearest(arguments[0], COMMANDS)
+            hint = f" Did you mean {close!r}?" if close is not None else ""
             raise click.UsageError(error.message + hint, context) from error
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:

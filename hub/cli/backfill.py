@@ -10,8 +10,8 @@ import anyio
 import click
 
 from hub.config import load
+from hub.nearest import meant_or_known
 from hub.record import TaskName
-from hub.spec import nearest
 
 if TYPE_CHECKING:
     from hub.catalog import Catalog
@@ -53,7 +53,9 @@ def command(config: Path, task: str, names: tuple[str, ...], where: str, from_lo
         asked, unswept = _asked(catalog, task, names)
     else:
         tasks = [*catalog.captures, *catalog.materializations]
-        raise click.BadParameter(f"{config} has no capture or materialization {task!r}{nearest(task, tasks)}")
+        raise click.BadParameter(
+            f"{config} has no capture or materialization {task!r}{meant_or_known(task, tasks)}"
+        )
     for line in unswept:
         click.echo(f"rows that are gone will stay: {line}", err=True)
     for name, parts in asked.items():

@@ -21,6 +21,7 @@ from hub.mapping.context import SHARED
 from hub.mapping.gojson import compact, indented
 from hub.mapping.pages import signature
 from hub.mapping.registry import functions, methods
+from hub.nearest import did_you_mean
 
 HISTORY_ENTRIES_MAX = 2000
 DELIMITERS = " ()[]{},+-*/%=!<>|&\t\n"
@@ -86,7 +87,11 @@ class Conversation:
             "q": self._quit,
         }
         order = orders.get(name)
-        return order(rest) if order is not None else f"no such order: :{name}\n{HELP}"
+        return (
+            order(rest)
+            if order is not None
+            else f"no such order: :{name}{did_you_mean(name, orders)}\n{HELP}"
+        )
 
     def _doc(self, rest: str) -> str:
         try:
@@ -118,7 +123,7 @@ class Conversation:
             return HELP
         found = [table[rest] for table in (functions(), methods()) if rest in table]
         if not found:
-            return f"no function or method is called {rest}"
+            return f"no function or method is called {rest!r}{did_you_mean(rest, [*functions(), *methods()])}"
         return "\n".join(f"{signature(declared)}\n  {declared.doc}" for declared in found)
 
     def _quit(self, _rest: str) -> str:

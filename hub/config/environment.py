@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from difflib import get_close_matches
+
+from hub.nearest import did_you_mean
 
 _OPENING = re.compile(r"\$\$\{|\$\{!?")
 _BRACE = re.compile(r"[{}]")
@@ -59,7 +60,6 @@ def _value(reference: str, environ: Mapping[str, str]) -> str:
     if name in environ:
         return environ[name]
     if not colon:
-        close = get_close_matches(name, environ, n=1)
-        hint = f"; did you mean {close[0]}?" if close else ""
+        hint = did_you_mean(name, environ)
         raise Unset(f"environment variable {name} is not set; set it, or write ${{{name}:default}}{hint}")
     return substituted(default, environ)

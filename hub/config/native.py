@@ -33,12 +33,13 @@ from hub.config.document import Document, Place, Scalar, Sequence, Table, value_
 from hub.config.references import check_references
 from hub.errors import Severity
 from hub.materialization import Commit, ErrorPolicy, Materialization
+from hub.nearest import meant_or_known
 from hub.processor import Processor
 from hub.record import TaskName
 from hub.redaction import Redactor, secrets_of
 from hub.registry import Kind, Unavailable, connector, entries
 from hub.spec import Path as OptionPath
-from hub.spec import Spec, fields_of, nearest
+from hub.spec import Spec, fields_of
 
 SECTIONS = ("captures", "collections", "derivations", "materializations", "log", "server")
 
@@ -95,7 +96,9 @@ class _Reader:
     def catalog(self) -> Catalog:
         for name in self.names(()):
             if name not in SECTIONS:
-                self.report((name,), f"unknown section {name!r}{nearest(name, SECTIONS)}", at_name=True)
+                self.report(
+                    (name,), f"unknown section {name!r}{meant_or_known(name, SECTIONS)}", at_name=True
+                )
         if not self.names(("captures",)) and not value_of(self.document.node(("captures",))):
             self.report(("captures",), "no captures: nothing would run", at_name=True)
         catalog = Catalog(
@@ -191,11 +194,11 @@ class _Reader:
         """
         known = entries(kind)
         for name in names - known.keys():
-            hint = nearest(name, [*known, *beside])
+            hint = meant_or_known(name, [*known, *beside])
             self.report((*path, name), f"unknown {kind} {name!r}{hint}", at_name=True)
         usable = sorted(names & known.keys())
         if not names:
-            self.report(path, f"missing its {kind}{nearest('', known)}", at_name=True)
+            self.report(path, f"missing its {kind}{meant_or_known('', known)}", at_name=True)
         if len(usable) > 1:
             message = f"an entry is one {kind}, here are {' and '.join(usable)}"
             self.report((*path, usable[1]), message, at_name=True)

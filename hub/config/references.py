@@ -13,8 +13,9 @@ from typing import Any
 from hub.catalog import DEAD_LETTERS, Catalog, Sources, is_glob
 from hub.config.document import Document, value_of
 from hub.config.document import Sequence as Listed
+from hub.nearest import meant_or_known
 from hub.options import unwritten
-from hub.spec import Path, nearest
+from hub.spec import Path
 
 _TASKS = ("captures", "materializations")
 _PRODUCERS = ("captures", "derivations")
@@ -82,15 +83,17 @@ def _unknown(pattern: str, known: Mapping[str, str], tasks: Iterable[str]) -> st
         return f"{pattern!r} names no collection"
     if head == DEAD_LETTERS:
         if not slash or not (is_glob(rest) or rest in tasks):
-            return f"{pattern!r}: no capture or materialization is called {rest!r}{nearest(rest, tasks)}"
+            return (
+                f"{pattern!r}: no capture or materialization is called {rest!r}{meant_or_known(rest, tasks)}"
+            )
         return ""
     if "**" in head:
         return ""
     if is_glob(head):
         matching = [name for name in known if Sources(head).matches(name)]
-        return "" if matching else f"{pattern!r} matches no capture or derivation{nearest('', known)}"
+        return "" if matching else f"{pattern!r} matches no capture or derivation{meant_or_known('', known)}"
     if head not in known:
-        return f"{pattern!r}: no capture or derivation is called {head!r}{nearest(head, known)}"
+        return f"{pattern!r}: no capture or derivation is called {head!r}{meant_or_known(head, known)}"
     if slash and known[head] == "derivations":
         return f"{pattern!r}: {head!r} is a derivation, which is one collection; read it as {head!r}"
     return ""

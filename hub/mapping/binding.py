@@ -17,17 +17,23 @@ from hub.mapping.operators import ARITHMETIC, OperatorMismatch, negate
 from hub.mapping.registry import ArgumentError, Declaration, Default, Param
 from hub.mapping.tree import Argument, Literal, Query, annotation, literal_of
 from hub.mapping.values import DELETE, NOTHING, EvaluationError, Value
+from hub.nearest import Unknown
 
 
 class Mistake(Exception):
-    """What is wrong with a call or with an operator between literals."""
+    """What is wrong with a call or with an operator between literals. `unknown` is a name that is not among those that
+    are known, and these."""
+
+    def __init__(self, reason: str, unknown: Unknown | None = None) -> None:
+        super().__init__(reason)
+        self.unknown = unknown
 
 
 def function(name: str, arguments: Sequence[Argument], context: Context, at: int) -> Query:
     """The call of a function."""
     declared = registry.functions().get(name)
     if declared is None:
-        raise Mistake(f"unrecognised function '{name}'")
+        raise Mistake(f"unrecognised function '{name}'", (name, registry.functions()))
     bound = bind(declared, arguments, context)
     if name in ("deleted", "nothing"):
         folded = Literal(
@@ -42,7 +48,7 @@ def method(target: Query, name: str, arguments: Sequence[Argument], context: Con
     """The call of a method, folded where the engine folds."""
     declared = registry.methods().get(name)
     if declared is None:
-        raise Mistake(f"unrecognised method '{name}'")
+        raise Mistake(f"unrecognised method '{name}'", (name, registry.methods()))
     bound = bind(declared, arguments, context)
     prepared = _prepare(declared, bound, context)
     folded = None
@@ -87,7 +93,7 @@ def bind(declared: Declaration, arguments: Sequence[Argument], context: Context)
             for param in declared.params:
                 if param.name in given:
                     _bind_one(param, given[param.name])
-        raise Mistake(str(error)) from error
+        raise Mistake(str(error), error.unknown) from error
     if declared.variadic:
         return tuple(found if (found := literal_of(query)) is not None else query for query in arranged)
     return tuple(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Sequence
 from collections.abc import Mapping as Dictionary
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from hub.mapping.analysis import Whole
 from hub.mapping.reader import line_and_column
 from hub.mapping.tree import literal_of
 from hub.mapping.values import kind
+from hub.nearest import did_you_mean
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -191,8 +191,7 @@ def _unknown_paths(whole: Any, schema: Dictionary[str, Any]) -> Iterator[tuple[i
             if not isinstance(properties, dict) or place.get("additionalProperties") is True:
                 break
             if segment not in properties:
-                near = difflib.get_close_matches(segment, list(properties), 1)
-                hint = f"; did you mean {near[0]}?" if near else ""
+                hint = did_you_mean(segment, properties)
                 yield node.at, f"the schema has no field {'.'.join(node.path[: depth + 1])}{hint}"
                 break
             place = properties[segment]

@@ -122,7 +122,8 @@ class MappingReader(QueryReader):
         self._blocks = 0
 
     def error(self, failure: Failure, file: str = "") -> ParseError:
-        return ParseError(failure.message(self.text), self.text, failure.at, file, failure.imported)
+        message = failure.message(self.text)
+        return ParseError(message, self.text, failure.at, file, failure.imported, failure.unknown)
 
     def mapping(self) -> tree.Mapping:
         whole = self._whole_import()

@@ -95,7 +95,7 @@ class QueryReader(Reader):
         try:
             return build()
         except Mistake as mistake:
-            raise Failure(at, reason=str(mistake)) from mistake
+            raise Failure(at, reason=str(mistake), unknown=mistake.unknown) from mistake
 
     # Terms and their tails
 

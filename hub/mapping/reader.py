@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from hub.errors import HubError
 from hub.mapping.values import text as go_text
+from hub.nearest import Unknown, did_you_mean
 
 T = TypeVar("T")
 Reading = tuple[T, int]
@@ -24,11 +25,18 @@ DIGITS = frozenset("0123456789")
 class Failure(Exception):
     """Something else was expected at `at`. A fatal one (with a reason) ends all trying."""
 
-    def __init__(self, at: int, expected: tuple[str, ...] = (), reason: str | None = None) -> None:
+    def __init__(
+        self,
+        at: int,
+        expected: tuple[str, ...] = (),
+        reason: str | None = None,
+        unknown: Unknown | None = None,
+    ) -> None:
         super().__init__(at, expected, reason)
         self.at = at
         self.expected = expected
         self.reason = reason
+        self.unknown = unknown
         self.imported: ParseError | None = None
 
     @property
@@ -53,19 +61,35 @@ class Failure(Exception):
 class ParseError(HubError):
     """A mapping that cannot be used. Lines and columns count characters from 1.
 
-    `str()` is one line, `line L char C: what`; `pretty()` adds the line of text with a caret under it.
+    `str()` is one line, `line L char C: what`, in the engine's words; `pretty()` adds the name that may have been meant,
+    and the line of text with a caret under it.
     """
 
     def __init__(
-        self, message: str, text: str, at: int, file: str = "", cause: ParseError | None = None
+        self,
+        message: str,
+        text: str,
+        at: int,
+        file: str = "",
+        cause: ParseError | None = None,
+        unknown: Unknown | None = None,
     ) -> None:
         self.message = message
         self.text = text
         self.file = file
         self.cause = cause
+        self.unknown = unknown
         self.at = at
         self.line, self.column = line_and_column(text, at)
         super().__init__(f"line {self.line} char {self.column}: {message}")
+
+    @property
+    def hint(self) -> str:
+        """What may have been meant where a name is unknown, to go behind the message. Looked for only when it is shown:
+        a mapping that is a value may fail for each record."""
+        if self.cause is not None:
+            return self.cause.hint
+        return did_you_mean(*self.unknown) if self.unknown is not None else ""
 
     def told(self) -> str:
         """The error by what stands at its place, for a mapping that is a value and has no lines to show."""
@@ -80,7 +104,7 @@ class ParseError(HubError):
         number = str(self.line)
         margin = " " * len(number)
         name = f"{self.file}: " if self.file else ""
-        out = f"{name}{self}\n{margin} |\n{number} | {shown}\n{margin} | {' ' * (self.column - 1)}^---"
+        out = f"{name}{self}{'' if self.cause else self.hint}\n{margin} |\n{number} | {shown}\n{margin} | {' ' * (self.column - 1)}^---"
         return f"{out}\n\n{self.cause.pretty()}" if self.cause else out
 
 

@@ -52,6 +52,7 @@ from hub.mapping.values import (
     text,
     wrong_type,
 )
+from hub.nearest import Unknown
 
 CORE_FUNCTIONS: Final = frozenset(
     [
@@ -238,7 +239,12 @@ def _load() -> None:
 
 
 class ArgumentError(Exception):
-    """Arguments that a declaration does not take. The parser adds the position."""
+    """Arguments that a declaration does not take. The parser adds the position. `unknown` is a name that it does not
+    have, and those that it has."""
+
+    def __init__(self, reason: str, unknown: Unknown | None = None) -> None:
+        super().__init__(reason)
+        self.unknown = unknown
 
 
 def arrange(declared: Declaration, positional: Sequence[Any], named: Mapping[str, Any] | None) -> list[Any]:
@@ -255,7 +261,9 @@ def arrange(declared: Declaration, positional: Sequence[Any], named: Mapping[str
         missing = [p.name for p in params if not p.optional and p.name not in named]
         unknown = sorted(set(named) - {param.name for param in params})
         if unknown:
-            raise ArgumentError(f"unknown {_many('parameter', unknown)}{_suggestion(missing)}")
+            # The engine's words guess from what is missing; where nothing is, they leave it at that.
+            guess = None if missing else (unknown[0], [param.name for param in params])
+            raise ArgumentError(f"unknown {_many('parameter', unknown)}{_suggestion(missing)}", guess)
         if missing:
             raise ArgumentError(f"missing {_many('parameter:', missing)}")
         return [named.get(param.name, Default(param.default)) for param in params]

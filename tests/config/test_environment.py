@@ -39,7 +39,7 @@ def test_variables_are_filled_in(text: str, meant: str) -> None:
     [
         (
             "${HOTS}",
-            "environment variable HOTS is not set; set it, or write ${HOTS:default}; did you mean HOST?",
+            "environment variable HOTS is not set; set it, or write ${HOTS:default}; did you mean 'HOST'?",
         ),
         ("${a b}", "'${a b}' names no environment variable"),
         ("${HOST", "'${' is never closed; write $${ where the text itself is meant"),

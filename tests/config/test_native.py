@@ -209,6 +209,23 @@ def test_a_mistake_in_a_mapping_text_stands_in_the_file() -> None:
     assert problem.startswith("7:18: captures.shop.feed.text: ")
 
 
+@pytest.mark.parametrize(
+    ("mapping", "expected"),
+    [
+        ("this.x.uppercas()", "3:54: unrecognised method 'uppercas'; did you mean 'uppercase'?"),
+        ("uuid_v44()", "3:47: unrecognised function 'uuid_v44'; did you mean 'uuid_v4'?"),
+        ("this.x.nothing_like_it()", "3:61: unrecognised method 'nothing_like_it'"),
+    ],
+)
+def test_a_function_or_method_that_is_unknown_is_told_with_the_one_that_is_near(
+    mapping: str, expected: str
+) -> None:
+    text = f"{FEED}derivations:\n  d: {{from: shop/x, mapping: root = {mapping}}}\n"
+    (problem,) = problems(text)
+    place, _, message = expected.partition(": ")
+    assert problem == f"{place}: derivations.d.mapping.mapping: {message}"
+
+
 def test_mappings_import_what_stands_beside_the_file(tmp_path: Path) -> None:
     (tmp_path / "shared.blobl").write_text("map loud {\n  root = this.uppercase()\n}\n")
     (tmp_path / "bad.blobl").write_text("root = )")

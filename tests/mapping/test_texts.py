@@ -20,9 +20,23 @@ def test_a_parse_error_shows_the_line_with_a_caret() -> None:
     error = failure("root.a = 1\nroot.b = this.x.uppercasee()\n", file="m.blobl")
     assert (error.line, error.column) == (2, 29)
     assert error.pretty() == (
-        "m.blobl: line 2 char 29: unrecognised method 'uppercasee'\n"
+        "m.blobl: line 2 char 29: unrecognised method 'uppercasee'; did you mean 'uppercase'?\n"
         "  |\n2 | root.b = this.x.uppercasee()\n  |                             ^---"
     )
+
+
+def test_a_parameter_that_is_unknown_is_told_with_the_one_that_is_near() -> None:
+    """Where the engine says nothing of its own. Its words stay as they are in `str()`, by which errors are compared."""
+    error = failure('root = this.a.parse_csv(delimeter: ";")')
+    assert str(error).endswith("unknown parameter delimeter")
+    assert error.hint == "; did you mean 'delimiter'?"
+    assert failure('root = this.a.replace_all(od: "a", new: "b")').hint == ""
+
+
+def test_what_may_have_been_meant_in_an_imported_file_is_said_once() -> None:
+    error = failure('import "a.blobl"', importer=Files({"a.blobl": "map x {\n  root = this.uppercas()\n}\n"}))
+    assert error.hint == "; did you mean 'uppercase'?"
+    assert error.pretty().count("did you mean") == 1
 
 
 def test_an_error_in_an_imported_file_shows_both_places() -> None:
@@ -94,7 +108,7 @@ SCHEMA = {
         ("let x = 1\nlet y = 2\nroot = $x", ["line 2 char 1: variable y is never used"]),
         ('let x = 1\nroot = var("x")', []),
         ("let x = 1\nroot = var(this.n)", []),
-        ("root.a = this.nme", ["line 1 char 10: the schema has no field nme; did you mean name?"]),
+        ("root.a = this.nme", ["line 1 char 10: the schema has no field nme; did you mean 'name'?"]),
         ("root.a = this.address.town", ["line 1 char 10: the schema has no field address.town"]),
         ('root.a = this.id == "7"', ["line 1 char 10: number == string is always false"]),
     ],

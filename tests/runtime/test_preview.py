@@ -46,4 +46,4 @@ async def test_a_plan_warns_of_a_field_that_the_source_does_not_have(
     derivation = DerivationTask("d1", Sources("s"), (Step("mapping", mapping, "skip"),), None)
     plan = await preview(make_catalog(sources=["d1"], derivations=[derivation]))
     [warning] = plan.warnings
-    assert "no field amont; did you mean amount?" in warning
+    assert "no field amont; did you mean 'amount'?" in warning
