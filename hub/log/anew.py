@@ -29,12 +29,10 @@ from hub.log.frame import (
     with_crc,
 )
 from hub.log.fs import FS, write_all
-from hub.log.journal import State
 from hub.log.recovery import read_newest
 from hub.log.segment import READ_BYTES, Segment, read_header, read_summary, seal_payload
+from hub.log.state import Checkpoint, CollectionInfo, State
 from hub.log.transaction import (
-    Checkpoint,
-    CollectionInfo,
     Encoded,
     Head,
     decode_head,

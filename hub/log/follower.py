@@ -17,11 +17,11 @@ from hub.log.frame import VISIBLE, Kind
 from hub.log.fs import FS, OsFS
 from hub.log.history import History
 from hub.log.identity import readable
-from hub.log.journal import State
 from hub.log.reader import Reader
 from hub.log.recovery import schema_texts, sealed
 from hub.log.replay import checkpoint_of, frames_after
 from hub.log.segment import SUFFIX, Segment, read_header, read_seal, scan, segment_name
+from hub.log.state import State
 from hub.log.tail import Tail
 from hub.log.transaction import decode_head
 from hub.log.watermark import Mark, Watch, read_mark

@@ -30,9 +30,9 @@ from hub.log.keeper import Keeper
 from hub.log.large import LargeTransaction
 from hub.log.options import LogOptions
 from hub.log.recovery import Recovered, open_journal, report_lines
+from hub.log.state import CollectionInfo
 from hub.log.tail import Entry, Tail
 from hub.log.transaction import (
-    CollectionInfo,
     Encoded,
     Transaction,
     charged,

@@ -21,7 +21,7 @@ from hub.errors import Corrupt, Full
 from hub.log.clock import JUMP_US, LogClock, steady_us, wall_us
 from hub.log.frame import FRAME_HEADER_BYTES, SEGMENT_HEADER_BYTES, VISIBLE, Kind, SegmentHeader
 from hub.log.fs import FS, write_all
-from hub.log.journal import Journal, State
+from hub.log.journal import Journal
 from hub.log.options import DURABILITY_TEXT, Durability
 from hub.log.segment import (
     SUFFIX,
@@ -34,6 +34,7 @@ from hub.log.segment import (
     scan,
     segment_name,
 )
+from hub.log.state import State
 from hub.log.transaction import SCHEMA, Head, decode_head
 
 STAGED = ".tmp"

@@ -20,7 +20,8 @@ from hub.log.anew import Before, Following, Gone, Kept, Left, write_anew
 from hub.log.frame import FRAME_HEADER_BYTES, SEGMENT_HEADER_BYTES, Kind, SegmentHeader, unpack_segment_header
 from hub.log.fs import FS, write_all
 from hub.log.segment import READ_BYTES, SUFFIX, rest_is, scan, segment_name
-from hub.log.transaction import Checkpoint, Head, PartRef, decode_block, decode_head
+from hub.log.state import Checkpoint
+from hub.log.transaction import Head, PartRef, decode_block, decode_head
 from hub.log.verify import known_header, missing_between, next_intact, segment_names
 
 BROKEN = "broken"

@@ -11,8 +11,8 @@ from hub.errors import Corrupt, LogError
 from hub.log.frame import SEGMENT_HEADER_BYTES, VISIBLE, Kind
 from hub.log.recovery import schema_texts
 from hub.log.segment import Found, Segment, read_frame, scan
+from hub.log.state import Checkpoint, State
 from hub.log.transaction import (
-    Checkpoint,
     Committed,
     Encoding,
     PartRef,
@@ -25,7 +25,6 @@ from hub.record import Place
 if TYPE_CHECKING:
     from hub.log.fs import FS
     from hub.log.history import History
-    from hub.log.journal import State
     from hub.log.tail import Tail
 
 

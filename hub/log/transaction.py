@@ -394,29 +394,6 @@ def check_record_sizes(items: Sequence[Item], limit: int) -> None:
                     )
 
 
-class CollectionInfo(msgspec.Struct, array_like=True):
-    """What a journal knows of a collection: records ever appended (= its next offset), their raw bytes, last time."""
-
-    count: int = 0
-    raw_bytes: int = 0
-    last_us: int = 0
-
-
-class Checkpoint(msgspec.Struct, array_like=True):
-    """The state of a journal at the start of a segment, so that recovery need not read older ones.
-
-    `tokens` are the newest idempotency tokens, oldest first; `epochs` are the newest epochs and the first frame of
-    each, so that a reader's place is known to be one of this log also where the frame itself has gone.
-    """
-
-    positions: dict[str, bytes]
-    schemas: dict[str, bytes]
-    collections: dict[str, CollectionInfo]
-    tokens: list[tuple[str, bytes, int, int]] = []
-    notes: dict[str, bytes] = {}
-    epochs: list[tuple[int, int]] = []
-
-
 class Summary(msgspec.Struct, array_like=True):
     """The payload of a SEAL: what its segment holds, and a sparse index by sequence and running time.
 

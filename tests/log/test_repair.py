@@ -328,7 +328,7 @@ def test_a_header_can_be_given_any_checksum() -> None:
 def test_a_checkpoint_can_be_padded_to_any_length() -> None:
     import msgspec
 
-    from hub.log.transaction import Checkpoint
+    from hub.log.state import Checkpoint
 
     text = msgspec.msgpack.encode(Checkpoint({"t": b"1"}, {}, {}))
     for extra in (0, 1, 4, 5, 6, 300):
