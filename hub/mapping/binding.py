@@ -11,11 +11,12 @@ from typing import Any
 
 from hub.errors import RecordError
 from hub.mapping import registry, tree
+from hub.mapping.annotation import annotation
 from hub.mapping.context import Context
 from hub.mapping.gofmt import type_name
 from hub.mapping.operators import ARITHMETIC, OperatorMismatch, negate
 from hub.mapping.registry import ArgumentError, Declaration, Default, Param
-from hub.mapping.tree import Argument, Literal, Query, annotation, literal_of
+from hub.mapping.tree import Argument, Literal, Query, literal_of
 from hub.mapping.values import DELETE, NOTHING, EvaluationError, Value
 from hub.nearest import Unknown
 

@@ -11,12 +11,13 @@ from dataclasses import replace
 from typing import Any, Final
 
 from hub.mapping import tree
+from hub.mapping.annotation import annotation
 from hub.mapping.binding import constantly
 from hub.mapping.emitter import Code, Emitter, Scope
 from hub.mapping.gofmt import plain_layout
 from hub.mapping.limits import OUTPUT_BYTES_MAX
 from hub.mapping.registry import Declaration, Default, Param
-from hub.mapping.tree import Literal, Query, annotation, literal_of
+from hub.mapping.tree import Literal, Query, literal_of
 
 INLINED: Final = {
     "length": ("type({0}) is list or type({0}) is dict", "len({0})", "num"),

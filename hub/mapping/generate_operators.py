@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Final
 
 from hub.mapping import tree
+from hub.mapping.annotation import annotation
 from hub.mapping.emitter import Code, Emitter, Scope
 from hub.mapping.operators import TEXT_MAX
-from hub.mapping.tree import Query, annotation, literal_of
+from hub.mapping.tree import Query, literal_of
 
 _INT64: Final = "-9223372036854775808 <= {0} <= 9223372036854775807"
 _ORDER: Final = {"<": "less", "<=": "less_equal", ">": "greater", ">=": "greater_equal"}

@@ -14,10 +14,11 @@ from functools import partial
 from typing import Final
 
 from hub.mapping import tree
+from hub.mapping.annotation import annotation
 from hub.mapping.emitter import INDENT_MAX, TRIES_MAX, Code, Scope, merged
 from hub.mapping.generate_calls import Calls
 from hub.mapping.generate_operators import Operators
-from hub.mapping.tree import Literal, Query, annotation, literal_of
+from hub.mapping.tree import Literal, Query, literal_of
 from hub.mapping.values import DELETE, NOTHING
 
 _KINDS: Final = {str: "str", bool: "bool", int: "num", float: "num"}
