@@ -21,10 +21,11 @@ from hub.schema import CollectionSchema, ColumnType, describe
 from hub.schema.types import BOOLEAN, DECIMAL, FLOAT64, INT32, INT64, JSON, OBJECT, STRING, TIMESTAMPTZ
 from hub.spec import Duration, Interpolated, Secret
 from hub.testing.postgres import PostgresServer, temporary_database
-from hub_materializations.duckdb import Copy, DuckDBMaterialization
+from hub_materializations.duckdb import DuckDBMaterialization
 from hub_materializations.postgres import PostgresMaterialization
 from hub_materializations.sql.binding import SqlBinding
 from hub_materializations.sql.csv_text import csv_text
+from hub_materializations.sql.duckdb_copy import Copy
 from hub_materializations.sql.names import NameRule, assigned, fitted
 from hub_materializations.sql.sink import SqlSink
 from hub_materializations.sqlite import SQLiteMaterialization
