@@ -10,7 +10,7 @@ from tests.materializations.sql_subjects import MySQLSubject
 
 
 class TestMySQL(BulkConformance):
-    module = "hub_materializations.mysql"
+    module = "hub_materializations.sql.mysql_driver"
 
     @pytest.fixture
     def made(self, mariadb_server: MariaDBServer) -> Made:

@@ -10,7 +10,7 @@ from tests.materializations.sql_subjects import PostgresSubject
 
 
 class TestPostgres(BulkConformance):
-    module = "hub_materializations.postgres"
+    module = "hub_materializations.sql.postgres_driver"
 
     @pytest.fixture
     def made(self, postgres_server: PostgresServer) -> Made:
