@@ -9,15 +9,17 @@ again what is prepared, and as long as it is told no later place than that, it c
 
 from __future__ import annotations
 
+import io
 import struct
 import tempfile
 from collections.abc import Iterator
+from typing import IO
 
 from hub_captures.postgres import pgoutput
 from hub_captures.postgres.pgoutput import Relation
 
 IN_MEMORY_BYTES = 64 * 1024
-"""A transaction larger than this gets a file."""
+"""A transaction larger than this gets a file, which is written in pieces of about this size."""
 
 _ENTRY = struct.Struct(">II")
 _ORIGIN = ord("O")
@@ -31,20 +33,36 @@ class Spooled:
     def __init__(self) -> None:
         self.size = 0
         self.prepare_lsn: int | None = None
-        self._file = tempfile.SpooledTemporaryFile(IN_MEMORY_BYTES, prefix="hub-spool-")  # noqa: SIM115  closed by close()
         self.relations: dict[int, Relation] = {}
         """Those that were stated in here, each as it was last, and not outside since."""
+        self._held: list[bytes] = []
+        self._held_bytes = 0
+        self._file: IO[bytes] | None = None
         self._aborted: set[int] = set()
 
     def add(self, *parts: bytes | memoryview, subxid: int = 0) -> None:
         """Keep one message, which may be large and lie elsewhere."""
         size = sum([len(part) for part in parts])
         self.size += size + _ENTRY.size
-        if self.size > IN_MEMORY_BYTES:
-            self._file.rollover()
-        self._file.write(_ENTRY.pack(subxid, size))
-        for part in parts:
-            self._file.write(part)
+        self._held_bytes += size + _ENTRY.size
+        self._held.append(_ENTRY.pack(subxid, size))
+        if size <= IN_MEMORY_BYTES:
+            self._held += [part if isinstance(part, bytes) else part.tobytes() for part in parts]
+            if self._held_bytes > IN_MEMORY_BYTES:
+                self._rolled_over()
+        else:
+            # Not copied into one piece with the others.
+            file = self._rolled_over()
+            for part in parts:
+                file.write(part)
+
+    def _rolled_over(self) -> IO[bytes]:
+        """The file, with all that was held in it."""
+        if self._file is None:
+            self._file = tempfile.TemporaryFile(prefix="hub-spool-")  # noqa: SIM115  closed by close()
+        self._file.write(b"".join(self._held))
+        self._held, self._held_bytes = [], 0
+        return self._file
 
     def abort(self, subxid: int) -> None:
         """What this subtransaction has written is void."""
@@ -63,19 +81,22 @@ class Spooled:
 
     def messages(self) -> Iterator[bytes]:
         """What is valid, in order. The file is closed at the end."""
-        self._file.seek(0)
+        file = self._rolled_over() if self._file is not None else io.BytesIO(b"".join(self._held))
+        file.seek(0)
         try:
-            while head := self._file.read(_ENTRY.size):
+            while head := file.read(_ENTRY.size):
                 subxid, size = _ENTRY.unpack(head)
-                message = self._file.read(size)
+                message = file.read(size)
                 if subxid not in self._aborted:
                     yield message
         finally:
             self.close()
 
     def close(self) -> None:
-        """Give the disk back."""
-        self._file.close()
+        """Give the memory and the disk back."""
+        self._held = []
+        if self._file is not None:
+            self._file.close()
 
 
 class Spool:
