@@ -9,9 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from hub.errors import HubError
 from hub_captures.postgres.catalog import load_types
 from hub_captures.postgres.changes import RowForm
-from hub_captures.postgres.connection import Connection, quoted, rows
+from hub_captures.postgres.connection import (
+    GONE,
+    UNDEFINED_COLUMN,
+    Connection,
+    quoted,
+    rows,
+    sqlstate_of,
+)
 from hub_captures.postgres.feed import Feed
 from hub_captures.postgres.gathered import Gathered
 from hub_captures.postgres.keys import rank_query, row_of, sort_key, values_of
@@ -21,6 +29,9 @@ from hub_captures.postgres.pgoutput import Relation
 from hub_captures.postgres.position import Key
 from hub_captures.postgres.tables import Tables, key_of
 from hub_captures.postgres.upkeep import Upkeep
+
+MOVED = (*GONE, UNDEFINED_COLUMN)
+"""A table that is not where it was, or not as it was."""
 
 
 class Answers:
@@ -53,13 +64,24 @@ class Answers:
         return not feed.go_on()
 
     async def _rank(self, table: Gathered, key: Key) -> None:
+        """Where a key stands. Of a table that is not there any more nobody reads on, and all its changes are sent."""
         handover = table.handover
-        tracked = self._tables.by_oid[table.relation.oid]
         assert handover is not None
-        assert tracked.table is not None
+        tracked = self._tables.by_oid.get(table.relation.oid)
+        if tracked is None or tracked.table is None:
+            table.handover = None
+            return
         query = rank_query(tracked.table, key, handover.bounds())
-        ((rank,),) = await rows(self._query, "comparing keys", query)
-        handover.learn(key, rank)
+        try:
+            ((rank,),) = await rows(self._query, "comparing keys", query)
+        except HubError as error:
+            if sqlstate_of(error) not in MOVED:
+                raise
+            await self.refresh()
+            if table.handover is handover:
+                table.handover = None
+        else:
+            handover.learn(key, rank)
 
     async def _fetch(self, table: Gathered, key: Key, names: Sequence[str]) -> None:
         """The present values of some fields. A later change of the row comes in the stream and corrects them."""
@@ -74,9 +96,16 @@ class Answers:
         # Not a cast to text, which is another form for some types; and a value that was too large to send is no null.
         columns = ", ".join([f"format('%s', {quoted(name)})" for name in wanted])
         where = f"{row_of(tracked.table.key)} = {values_of(key)}"
-        found = await rows(
-            self._query, "fetching large values", f"select {columns} from {tracked.table.sql} where {where}"
-        )
+        try:
+            found = await rows(
+                self._query,
+                "fetching large values",
+                f"select {columns} from {tracked.table.sql} where {where}",
+            )
+        except HubError as error:
+            if sqlstate_of(error) not in MOVED:
+                raise
+            return
         for row in found:
             cells = zip(wanted, row, strict=True)
             self._feed.judge.fetched = {

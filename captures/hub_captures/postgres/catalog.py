@@ -20,7 +20,8 @@ from hub_captures.postgres.types import PgType
 
 
 class TableColumn(NamedTuple):
-    """A column that the publication sends. `collation` is `C` when its order is that of its bytes.
+    """A column that the publication sends. `collation` is `C` when its order is that of its bytes, and these are in the
+    order of code points, as those of UTF-8 are.
     `has_default_rows` says that older rows have a value that they were not written with."""
 
     name: str
@@ -133,6 +134,7 @@ select c.oid::bigint, n.nspname, c.relname, c.relkind::text,
        (select json_agg(json_build_array(
                    a.attname, a.atttypid::bigint, a.atttypmod,
                    case when a.attcollation = 0 then ''
+                        when getdatabaseencoding() not in ('UTF8', 'LATIN1') then 'bytes of another encoding'
                         when co.collprovider = 'd' then d.collation
                         when co.collprovider in ('c', 'b') and {locale} in ('C', 'POSIX', 'C.UTF-8') then 'C'
                         else co.collname end,

@@ -53,6 +53,7 @@ LOCK_WAIT_MS = 300
 LOCK_NOT_AVAILABLE = "55P03"
 GONE = ("42P01", "3F000")
 """There is no such table, no such schema."""
+UNDEFINED_COLUMN = "42703"
 
 _TRANSIENT_CLASSES = ("08", "40", "53", "57", "58")
 _TRANSIENT_STATES = ("55006", "25006", LOCK_NOT_AVAILABLE)

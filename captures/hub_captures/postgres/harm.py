@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING
 from hub.capture import Finding, Outlet
 from hub.errors import ConfigError, HubError
 from hub_captures.postgres.catalog import Table
-from hub_captures.postgres.connection import Connection, quoted, rows, sqlstate_of
+from hub_captures.postgres.connection import UNDEFINED_COLUMN, Connection, quoted, rows, sqlstate_of
 from hub_captures.postgres.position import PostgresPosition
 
 if TYPE_CHECKING:
     from hub_captures.postgres.capture import PostgresCapture
 
-_UNDEFINED_COLUMN = "42703"
 _FAILS = "once published, UPDATE and DELETE fail in the application"
 
 
@@ -119,7 +118,7 @@ async def _harm_of_filter(query: Connection, table: Table, where: str) -> Findin
     try:
         await rows(query, "checking the filter", text, [1])
     except HubError as error:
-        if sqlstate_of(error) != _UNDEFINED_COLUMN:
+        if sqlstate_of(error) != UNDEFINED_COLUMN:
             return Finding(False, f"where of {table.full_name}: {error}", "mend the condition")
         cure = (
             f"let where only name columns of the replica identity ({', '.join(table.identity_key)}), "

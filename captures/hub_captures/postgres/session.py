@@ -19,13 +19,13 @@ from hub.errors import FatalError, HubError, TransientError
 from hub.record import Batch
 from hub_captures.postgres.answers import Answers
 from hub_captures.postgres.capture import PostgresCapture
-from hub_captures.postgres.connection import Connection, sqlstate_of
+from hub_captures.postgres.connection import Connection, rows, sqlstate_of
 from hub_captures.postgres.copier import Copier
 from hub_captures.postgres.feed import Feed
 from hub_captures.postgres.layout import Layouts
 from hub_captures.postgres.ledger import Ledger, messages_of
 from hub_captures.postgres.pgoutput import keepalive
-from hub_captures.postgres.position import PostgresPosition, lsn_text
+from hub_captures.postgres.position import PostgresPosition, Visibility, lsn_text
 from hub_captures.postgres.ranges import Ranges
 from hub_captures.postgres.server import drop_slot, publication_option
 from hub_captures.postgres.start import Prepared, prepare, without_publication
@@ -57,6 +57,8 @@ GIVE_BACK_BYTES = 128 << 20
 """libpq keeps its buffer as large as the largest row ever was; after a larger one than this the stream begins anew."""
 UNDEFINED_OBJECT = "42704"
 """What a stream ends with, once it is open, when it meets a change that was made without the publication."""
+UNDECIDED_MAX = 256
+"""Of more transactions than this those are forgotten that every snapshot sees by now: all of them go into each position."""
 GAUGES_S = 10.0
 """How often the server is asked how the slot does."""
 
@@ -134,6 +136,7 @@ class Session:
         self._answers = Answers(query, self._tables, self._feed, self._layouts, self._upkeep)
         self._two_phase = prepared.two_phase
         self._feed.judge.undecided = set(prepared.xids)
+        self._undecided_max = UNDECIDED_MAX
         self._idle_lsn = prepared.lsn
         self._sent_lsn = prepared.lsn
         self._sent_at = time.monotonic()
@@ -267,6 +270,8 @@ class Session:
 
     async def _send(self, *, whole: bool) -> None:
         """Hand over what was gathered: whole transactions, or a piece of one that is too big to wait for."""
+        if whole and len(self._feed.judge.undecided) > self._undecided_max:
+            await self._forget_seen()
         # The position belongs to what is taken, so that nothing may happen between the two.
         lsn = self._feed.lsn
         self._settle(lsn)
@@ -291,6 +296,15 @@ class Session:
                     f"a row of {self._feed.judge.largest} bytes has left a buffer of its size, which only a new connection "
                     "gives back"
                 )
+
+    async def _forget_seen(self) -> None:
+        """A copy may have to wait for one old transaction, and meanwhile others touch its table by the thousand. Whom a
+        snapshot sees, all later ones do; and on a standby, which shows what it has replayed, they do from the start."""
+        query = "select pg_current_snapshot()::text, pg_is_in_recovery()"
+        ((text, is_standby),) = await rows(self._query, "taking a snapshot", query)
+        visibility, undecided = Visibility.parse(text), self._feed.judge.undecided
+        undecided -= {xid for xid in undecided if is_standby or visibility.sees(xid)}
+        self._undecided_max = UNDECIDED_MAX + 2 * len(undecided)
 
     def _position(self, lsn: int) -> PostgresPosition:
         identity = self._identity

@@ -12,6 +12,7 @@ import pytest
 from hub.errors import FatalError, TransientError
 from hub.options import Secret
 from hub.record import READ
+from hub.testing.postgres import temporary_database
 from hub_captures.postgres import connection, snapshot
 
 pytestmark = pytest.mark.anyio
@@ -253,6 +254,52 @@ async def test_61_dropped_in_the_middle(source: Any, monkeypatch: Any) -> None:
         await settled(out)
         await source.caught_up(out)
     assert any("gone" in message for message, _ in out.notices)
+
+
+@pytest.mark.parametrize("running", [True, False])
+async def test_61_a_table_whose_order_only_the_server_knows_is_dropped_in_the_middle(
+    source: Any, monkeypatch: Any, running: bool
+) -> None:
+    source.run(
+        "create table t (id numeric primary key, v int)",
+        "insert into t select n, 0 from generate_series(1, 1000) n",
+    )
+    gate = Gate(monkeypatch, 1)
+    statements = ("update t set v = 1 where id in (5, 500)", "drop table t")
+    async with source.capturing() as out:
+        with anyio.fail_after(30):
+            await gate.reached.wait()
+        if running:
+            await in_the_middle(source, out, gate, *statements)
+            await settled(out)
+            await source.caught_up(out)
+    if not running:
+        source.run(*statements)
+        gate.opened.set()
+        async with source.capturing(out):
+            await source.caught_up(out)
+            await settled(out)
+
+
+async def test_57_text_that_the_server_orders_by_the_bytes_of_another_encoding(
+    source: Any, postgres_server: Any, monkeypatch: Any
+) -> None:
+    name = f"{source.name}_koi8"
+    with temporary_database(postgres_server, name, "encoding koi8r template template0 locale 'C'") as dsn:
+        russian = type(source)(postgres_server, name, dsn)
+        russian.run(
+            "create table marks (id text primary key)",
+            "create table t (id text primary key, v int)",
+            "insert into t select chr(n), 0 from generate_series(192, 255) n",
+        )
+        gate = Gate(monkeypatch, 1)
+        for limit in ("CHUNK_ROWS_FIRST", "CHUNK_ROWS_MAX"):
+            monkeypatch.setattr(f"hub_captures.postgres.copier.{limit}", 10)
+        async with russian.capturing() as out:
+            await in_the_middle(russian, out, gate, "update t set v = 1")
+            await settled(out)
+            await russian.caught_up(out)
+        equal(russian, out)
 
 
 async def test_62_what_came_before_a_timeout_is_kept(source: Any, monkeypatch: Any) -> None:

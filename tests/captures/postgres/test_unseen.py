@@ -11,7 +11,7 @@ import pytest
 
 from hub.errors import FatalError, TransientError
 from hub.record import SWEEP
-from hub_captures.postgres import copier, server
+from hub_captures.postgres import copier, server, session
 
 pytestmark = pytest.mark.anyio
 
@@ -293,6 +293,25 @@ async def test_what_an_open_transaction_wrote_before_a_table_was_taken_up_is_rea
         await source.copied(out, "public.t")
         await source.caught_up(out)
         await settled(out)
+    assert same(source, out)
+    assert source.replica(out, "public.t").faults == []
+
+
+async def test_a_position_is_small_however_long_a_new_table_has_to_wait(
+    source: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "UNDECIDED_MAX", 10)
+    async with source.capturing(refresh_interval=0.05) as out:
+        await ready(source, out, "public.marks")
+        with psycopg.connect(source.dsn) as writer:
+            writer.execute("select pg_current_xact_id()")
+            source.run(TABLE)
+            await out.until(lambda: ("table taken up", {"table": "public.t"}) in out.notices)
+            source.run(*[f"insert into t values ({n}, 'x')" for n in range(300)])
+            await source.caught_up(out)
+            writer.commit()
+        await ready(source, out, "public.t")
+    assert max(len(frame.position.xids) for frame in out.frames if frame.position) < 100
     assert same(source, out)
     assert source.replica(out, "public.t").faults == []
 
