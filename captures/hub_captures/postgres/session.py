@@ -56,7 +56,7 @@ COPY_RETRY_S = 0.01
 GIVE_BACK_BYTES = 128 << 20
 """libpq keeps its buffer as large as the largest row ever was; after a larger one than this the stream begins anew."""
 UNDEFINED_OBJECT = "42704"
-"""What a stream ends with, once it is open, when it meets a change that was made without the publication."""
+"""What an open stream ends with when it meets a change that was made without the publication."""
 UNDECIDED_MAX = 256
 """Of more transactions than this those are forgotten that every snapshot sees by now: all of them go into each position."""
 GAUGES_S = 10.0
@@ -74,10 +74,11 @@ async def run(
             return
         ranges = Ranges(server, out.task, capture.workers) if capture.workers > 1 else None
         async with server.connected() as copying:
+            session = Session(capture, out, query, copying, ranges, prepared)
             try:
-                await Session(capture, out, query, copying, ranges, prepared).run(wire)
+                await session.run(wire)
             except FatalError as error:
-                if sqlstate_of(error) != UNDEFINED_OBJECT:
+                if not session.lacked_publication:
                     raise
                 raise await without_publication(capture, out, query, prepared.slot, error) from error
             finally:
@@ -178,6 +179,12 @@ class Session:
             self._feed.spool.close()
         if self._failure is not None:
             raise self._failure
+
+    @property
+    def lacked_publication(self) -> bool:
+        """The stream has ended at a change that was made while there was no publication."""
+        failure = self._stream.failure
+        return failure is not None and sqlstate_of(failure) == UNDEFINED_OBJECT
 
     def _start_command(self) -> str:
         version = self._query.info.server_version // 10000
