@@ -316,6 +316,7 @@ async def test_a_position_is_small_however_long_a_new_table_has_to_wait(
     assert source.replica(out, "public.t").faults == []
 
 
+@pytest.mark.postgres_since(18, "slots are read past what was written before there was a publication")
 async def test_what_an_open_transaction_wrote_beside_a_slot_of_ones_own_is_read(source: Any) -> None:
     source.run(TABLE, f"select pg_create_logical_replication_slot('own_{source.name}', 'pgoutput')")
     try:
