@@ -115,7 +115,7 @@ class Answers:
     async def _place(self, relation: Relation) -> None:
         """Rows of a relation will follow: find out what they mean, and where they go."""
         tracked = self._tables.by_oid.get(relation.oid)
-        if tracked is None:
+        if tracked is None and await self._upkeep.is_wanted(relation.oid):
             await self.refresh()
             tracked = self._tables.by_oid.get(relation.oid)
         if tracked is None:

@@ -31,12 +31,15 @@ _SETTINGS = {
     "statement_timeout": "0",
     "lock_timeout": "0",
     "idle_in_transaction_session_timeout": "0",
+    "default_transaction_read_only": "off",
     "search_path": "pg_catalog",
     # Rows that a policy hides would be missing without a word; with this, the server refuses instead.
     "row_security": "off",
     # The little that hub writes must not wait for a standby.
     "synchronous_commit": "local",
 }
+_SINCE = (("idle_session_timeout", "0", 14), ("transaction_timeout", "0", 17))
+"""The same that servers know only since a major version, and would refuse a session for before."""
 _WALSENDER_SETTINGS = {"wal_sender_timeout": "120s"}
 _KEEPALIVE = {
     "keepalives": "1",
@@ -122,9 +125,15 @@ class Server:
     async def _connect(self, replication: bool) -> Connection:
         parameters = await self.parameters(replication=replication)
         with mapped(f"cannot connect to {self.name}"):
-            return await psycopg.AsyncConnection.connect(
+            made = await psycopg.AsyncConnection.connect(
                 **parameters, autocommit=True, prepare_threshold=None
             )
+        try:
+            await execute(made, "preparing the session", settings_since(made.info.server_version))
+        except BaseException:
+            await made.close()
+            raise
+        return made
 
     async def _password(self) -> str:
         command = list(self._password_command)
@@ -141,6 +150,12 @@ class Server:
             complaint = done.stderr.decode(errors="replace").strip()[-500:]
             raise TransientError(f"password_command: {command[0]} ended with {done.returncode}: {complaint}")
         return done.stdout.decode().rstrip("\r\n")
+
+
+def settings_since(version: int) -> str:
+    """What is still to be set in a session once the server's version is known, as it is: 180004."""
+    known = [f"SET {name} = {value}" for name, value, since in _SINCE if version // 10000 >= since]
+    return "; ".join(known)
 
 
 @contextlib.contextmanager

@@ -23,7 +23,7 @@ from psycopg import pq
 
 from hub.errors import FatalError, TransientError
 from hub.record import TaskName
-from hub_captures.postgres.connection import Connection, Server, error_of, rows
+from hub_captures.postgres.connection import Connection, Server, error_of, rows, settings_since
 from hub_captures.postgres.keys import bounds_query
 from hub_captures.postgres.layout import ColumnOf, Layout, layout
 from hub_captures.postgres.position import Key
@@ -176,6 +176,7 @@ def _connected(parameters: Mapping[str, Any]) -> psycopg.Connection[Any]:
     known = _connections.get(name)
     if known is None or known.closed:
         known = psycopg.connect(**parameters, autocommit=True, prepare_threshold=None)
+        known.execute(settings_since(known.info.server_version).encode())
         _connections[name] = known
     return known
 

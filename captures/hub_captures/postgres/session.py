@@ -50,8 +50,9 @@ MARK_S = 1.0
 """How often an idle server is made to flush while a copy waits for it."""
 STREAM_IDLE_S = 0.004
 """A stream that brings nothing for so long gives its turn to the copy."""
-WATCHDOG_S = 60.0
-"""A server that says nothing for so long, though asked, is taken for dead."""
+WATCHDOG_S = 90.0
+"""A server that says nothing for so long, though asked, is taken for dead. One that decodes a large transaction of other
+tables looks at what it was asked after half of wal_sender_timeout, 60 s, and would begin anew with each connection."""
 COPY_RETRY_S = 0.01
 GIVE_BACK_BYTES = 128 << 20
 """libpq keeps its buffer as large as the largest row ever was; after a larger one than this the stream begins anew."""

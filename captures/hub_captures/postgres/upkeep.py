@@ -61,8 +61,7 @@ class Upkeep:
     async def refresh(self, lsn: int) -> list[int]:
         """Compare with the catalog: take up new tables, read rewritten ones again, forget those that are gone
         and whose last changes lie before `lsn`. The OIDs whose late changes must not be sent any more."""
-        found = await catalog.tables(self._query, self._publication, roots_only=self._capture.is_managed)
-        chosen = choose(self._capture, found)
+        chosen = choose(self._capture, await self._look())
         there = {table.oid: table for table in chosen}
         changed = difference(self._tables, chosen)
         for table in changed.renamed:
@@ -97,6 +96,15 @@ class Upkeep:
                 tracked.table = now_there
                 self._tables.follow(oid, now_there.followed)
         return closed
+
+    async def is_wanted(self, oid: int) -> bool:
+        """Whether a table that is not captured yet is to be. A publication may have thousands that are not, and each comes
+        up once."""
+        return bool(choose(self._capture, await self._look(oids=[oid])))
+
+    async def _look(self, oids: Sequence[int] | None = None) -> list[Table]:
+        roots_only = self._capture.is_managed
+        return await catalog.tables(self._query, self._publication, oids=oids, roots_only=roots_only)
 
     async def _take_up(self, new: Sequence[Table], bare: Sequence[Table]) -> None:
         """Tables that were not captured. Their names may have been, of tables that are gone: what is left of

@@ -17,6 +17,7 @@ from psycopg.conninfo import make_conninfo
 from hub.errors import FatalError, TransientError
 from hub.options import Secret
 from hub.testing.postgres import WANTED, PostgresMissing, PostgresServer, temporary_database
+from hub_captures.postgres import connection
 from hub_captures.postgres.wire import ChangeStream
 
 pytestmark = pytest.mark.anyio
@@ -215,3 +216,29 @@ async def test_a_publication_younger_than_the_slot_is_refused_on_an_old_version(
     tls_source.run("create publication given for table t, marks")
     with pytest.raises(FatalError, match="younger than the slot"):
         await tls_source.capture(slot=slot, publication="given").run(None, tls_source.outlet())
+
+
+@pytest.mark.anyio
+@pytest.mark.postgres_also(17)
+async def test_patience_and_rights_that_a_database_sets_are_not_those_of_the_capture(source: Any) -> None:
+    wanted = {
+        "default_transaction_read_only": "off",
+        "idle_in_transaction_session_timeout": "0",
+        "idle_session_timeout": "0",
+        "lock_timeout": "0",
+        "statement_timeout": "0",
+        "transaction_timeout": "0",
+    }
+    query = "select name from pg_settings where name = any(array[{}])"
+    known = [row[0] for row in source.rows(query.format(", ".join([f"'{name}'" for name in wanted])))]
+    source.run("create table t (id int primary key)", "insert into t values (1)")
+    # In an order in which the last one forbids no other.
+    for name in sorted(known, reverse=True):
+        source.run(f"alter database {source.name} set {name} = '{'on' if 'read_only' in name else '1h'}'")
+    for replication in (False, True):
+        async with source.capture().server(source.task).connected(replication=replication) as session:
+            for name in known:
+                ((value,),) = await connection.rows(session, "asking", f"show {name}")
+                assert (name, value) == (name, wanted[name])
+    async with source.capturing() as out:
+        await source.copied(out, "public.t")

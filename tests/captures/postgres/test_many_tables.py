@@ -57,6 +57,27 @@ async def test_small_tables_are_read_many_at_a_time_and_the_catalog_once_for_all
     assert len(reads) < 40
 
 
+async def test_the_catalog_is_not_read_for_each_table_that_a_publication_has_and_nobody_wants(
+    source: Any, monkeypatch: Any
+) -> None:
+    make(source, 100)
+    source.run("create publication given for all tables")
+    whole = 0
+    tables = catalog.tables
+
+    async def counted(*arguments: Any, **options: Any) -> Any:
+        nonlocal whole
+        whole += options.get("oids") is None
+        return await tables(*arguments, **options)
+
+    monkeypatch.setattr(catalog, "tables", counted)
+    async with source.capturing(publication="given", tables=["public.marks"], refresh_interval=600) as out:
+        await source.caught_up(out)
+        source.run(*[f"insert into t{n} values (9, 9)" for n in range(1, 101)])
+        await source.caught_up(out)
+    assert whole < 10
+
+
 async def test_a_position_is_small_however_many_tables_there_are(source: Any, monkeypatch: Any) -> None:
     make(source, 400)
     monkeypatch.setattr(copier, "TABLES_AT_ONCE", 40)
