@@ -140,14 +140,14 @@ class Answers:
         for oid in await self._upkeep.refresh(self._feed.lsn):
             # Its name belongs to another table now, and its late changes would stand among that one's rows.
             self._feed.tables[oid.to_bytes(4)] = None
+        has_new_types = await self._layouts.renew()
         for gathered in list(self._feed.tables.values()):
             tracked = self._tables.by_oid.get(gathered.relation.oid) if gathered is not None else None
             if gathered is None or tracked is None:
                 continue
             names = gathered.form.decoder.names
-            if key_of(gathered.relation, tracked.table) != tuple(
-                [names[at] for at in gathered.form.key_indexes]
-            ):
+            key = tuple([names[at] for at in gathered.form.key_indexes])
+            if has_new_types or key_of(gathered.relation, tracked.table) != key:
                 # Where whole rows come with changes, the stream does not show that the key is another.
                 await self._place(gathered.relation)
         self.hand_over()

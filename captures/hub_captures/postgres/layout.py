@@ -7,7 +7,7 @@ tables that have the same.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -52,10 +52,22 @@ class Layouts:
         self.types = types
         self._out = out
         self._query = query
-        self._shape: Callable[[tuple[ColumnOf, ...], tuple[str, ...]], Shape] = lru_cache(SHAPES_MAX)(
-            lambda columns, key: shape(columns, key, types)
-        )
+        self._shape = lru_cache(SHAPES_MAX)(self._made)
         self._described: dict[str, CollectionSchema] = {}
+
+    def _made(self, columns: tuple[ColumnOf, ...], key: tuple[str, ...]) -> Shape:
+        return shape(columns, key, self.types)
+
+    async def renew(self) -> bool:
+        """Look whether composite types have other fields by now, of which the stream says nothing. True when some have:
+        layouts that were made before are out of date."""
+        fresh: dict[int, PgType] = {}
+        await load_types(self._query, [oid for oid, each in self.types.items() if each.kind == "c"], fresh)
+        changed = {oid: each for oid, each in fresh.items() if self.types.get(oid) != each}
+        if changed:
+            self.types.update(changed)
+            self._shape.cache_clear()
+        return bool(changed)
 
     async def of_tables(self, tables: Sequence[Table]) -> list[Layout]:
         """How the rows of tables are laid out, after it was said what they mean."""
