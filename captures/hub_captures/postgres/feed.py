@@ -342,7 +342,7 @@ class Feed:
 
     def _commit(self, b: bytes) -> bool:
         assert self.begin is not None
-        self.end_transaction(pgoutput.commit(b).end_lsn)
+        self.end_transaction(pgoutput.end_lsn(b))
         return self.hold
 
     def end_transaction(self, lsn: int) -> None:

@@ -105,6 +105,11 @@ def commit(b: bytes, at: int = HEADER) -> Commit:
     return Commit(commit_lsn, end_lsn, microseconds // 1000 + _EPOCH_2000_MS)
 
 
+def end_lsn(b: bytes) -> int:
+    """Of a `C` only where its transaction ends."""
+    return int.from_bytes(b[HEADER + 10 : HEADER + 18])
+
+
 def begin_prepare(b: bytes, at: int = HEADER) -> Prepared:
     """`b`: LSN and end LSN of the PREPARE, its time, xid, gid."""
     return Prepared(
