@@ -146,6 +146,9 @@ class Feed:
         route = self._route
         find = route.get
         for about, group in groups:
+            if not route and about and about[0] in _ROWS and self.spool.is_open:
+                self.spool.extend(list(group))
+                continue
             kind = _KINDS.get(about[0]) if about and route else None
             if kind is None or about[5] != kind.image:
                 for b in group:
@@ -169,7 +172,7 @@ class Feed:
                 self.spool.stop()
                 self._route.update(self._quick)
             else:
-                self.spool.add(b, HEADER)
+                self.spool.add(b)
             return None
         handler = self._current.get(b[HEADER])
         if handler is None:
@@ -181,7 +184,7 @@ class Feed:
     def large(self, b: memoryview) -> bool | None:
         """A message beyond the limit on a record. It is not copied, but for what is kept of it."""
         if self.spool.is_open:
-            self.spool.add(b, HEADER)
+            self.spool.add(b)
         elif b[HEADER] not in _ROWS:
             return self.message(b.tobytes())
         elif self._current is self._kept:

@@ -17,7 +17,7 @@ from hub.errors import HubError
 from hub.record import BACKFILL, READ, SWEEP, Batch
 from hub_captures.postgres import catalog, running
 from hub_captures.postgres.catalog import Table
-from hub_captures.postgres.cells import QUOTE, UNCHANGED, cells_of_copied, copied_cells, text_of
+from hub_captures.postgres.cells import QUOTE, UNCHANGED, copied_cells, text_of
 from hub_captures.postgres.connection import (
     GONE,
     LOCK_NOT_AVAILABLE,
@@ -91,7 +91,7 @@ class Rows:
         """Rows with quotes take the careful way, one by one."""
         decoder = self._layout.decoder
         plain = [row for row in found if QUOTE not in row]
-        lines = decoder.whole.of_cells(cells_of_copied(plain), len(plain)) if plain else b""
+        lines = decoder.whole.of_copied(plain)
         if lines is None:
             return b"".join([decoder.document(copied_cells(row)) for row in found])
         if len(plain) == len(found):

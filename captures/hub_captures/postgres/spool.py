@@ -12,16 +12,18 @@ from __future__ import annotations
 import io
 import struct
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import IO
 
 from hub_captures.postgres import pgoutput
-from hub_captures.postgres.pgoutput import Relation
+from hub_captures.postgres.pgoutput import HEADER, Relation
 
 IN_MEMORY_BYTES = 64 * 1024
 """A transaction larger than this gets a file, which is written in pieces of about this size."""
 
 _ENTRY = struct.Struct(">II")
+_XID = slice(HEADER + 1, HEADER + 5)
+"""Where a message of a block has the subtransaction that wrote it."""
 _ORIGIN = ord("O")
 _RELATION = ord("R")
 
@@ -63,6 +65,17 @@ class Spooled:
         self._file.write(b"".join(self._held))
         self._held, self._held_bytes = [], 0
         return self._file
+
+    def extend(self, messages: Sequence[bytes], *, subxid: int) -> None:
+        """Keep many messages of one subtransaction."""
+        held, pack = self._held, _ENTRY.pack
+        for message in messages:
+            held += (pack(subxid, len(message)), message)
+        size = sum(map(len, messages)) + len(messages) * _ENTRY.size
+        self.size += size
+        self._held_bytes += size
+        if self._held_bytes > IN_MEMORY_BYTES:
+            self._rolled_over()
 
     def abort(self, subxid: int) -> None:
         """What this subtransaction has written is void."""
@@ -135,18 +148,23 @@ class Spool:
         """The block is over."""
         self._current = None
 
-    def add(self, b: bytes | memoryview, header: int) -> None:
+    def add(self, b: bytes | memoryview) -> None:
         """A message of the block. Its xid, which stands behind the kind of all but one, is taken out of it."""
         assert self._current is not None
-        if b[header] == _ORIGIN:
+        kind = b[HEADER]
+        if kind == _ORIGIN:
             self._current.add(b)
             return
-        kind_end = header + 1
-        subxid = int.from_bytes(b[kind_end : kind_end + 4])
-        self._current.add(b[:kind_end], b[kind_end + 4 :], subxid=subxid)
-        if b[header] == _RELATION:
-            relation = pgoutput.relation(bytes(b), header + 4)
+        self._current.add(b[: _XID.start], b[_XID.stop :], subxid=int.from_bytes(b[_XID]))
+        if kind == _RELATION:
+            relation = pgoutput.relation(bytes(b), _XID.stop - 1)
             self._current.relations[relation.oid] = relation
+
+    def extend(self, rows: Sequence[bytes]) -> None:
+        """Rows of the block, all of one subtransaction."""
+        assert self._current is not None
+        messages = [b[: _XID.start] + b[_XID.stop :] for b in rows]
+        self._current.extend(messages, subxid=int.from_bytes(rows[0][_XID]))
 
     def restated(self, oid: int) -> None:
         """A relation was stated outside of the blocks: what they said of it is older."""

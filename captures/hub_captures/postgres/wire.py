@@ -25,8 +25,11 @@ from hub.errors import HubError, TransientError
 from hub_captures.postgres.connection import Connection, error_of
 
 NAP_S = 0.002
-NAP_BELOW_BYTES = 8192
-"""A wake-up that brought less than this is followed by a nap."""
+"""After all is drained."""
+QUIET_BYTES = 1024
+QUIET_READS = 32
+"""After so many reads in a row that brought less than this there is a nap: a reader that is as fast as the server would go on
+row by row. A million rows took 2.5 s of processor time instead of 3.2, one transaction of as many 2.1 instead of 3.6."""
 READS_MAX = 64
 """So many TLS records are read at once, while there are as many: 1.3 µs a row less than one by one."""
 CALLBACK_BYTES_MAX = 128 * 1024
@@ -75,6 +78,7 @@ class ChangeStream:
         self._naps = not self._pgconn.host.startswith((b"/", b"@")) if self._pgconn.host else False
         self._is_sealed = bool(self._pgconn.ssl_in_use)
         self._reads = 1
+        self._quiet = 0
         self._loop = asyncio.get_running_loop()
         self._is_reading = False
         self._is_writing = False
@@ -181,12 +185,8 @@ class ChangeStream:
                 if has_ended:
                     raise self._ended()
                 is_full |= got >= CALLBACK_BYTES_MAX
-                if is_full or (has_read and got == before):
+                if is_full or (has_read and self._is_drained(len(found), got - before)):
                     break
-                if self._is_sealed and has_read:
-                    self._reads = (
-                        min(2 * self._reads, READS_MAX) if len(found) >= self._reads else max(1, len(found))
-                    )
                 self._read()
                 has_read = True
         except psycopg.OperationalError as error:
@@ -205,8 +205,9 @@ class ChangeStream:
             # Not by the socket as well, or this would have two turns in a row.
             self._listen(False)
             self._timer = self._loop.call_soon(self._ready)
-        elif self._naps and got < NAP_BELOW_BYTES:
+        elif self._naps:
             self._listen(False)
+            self._quiet = 0
             self._timer = self._loop.call_later(NAP_S, self._wake)
         else:
             self._listen(True)
@@ -220,6 +221,15 @@ class ChangeStream:
             # What a lost connection has brought before comes first; the next read finds that it is lost.
             for _ in range(self._reads - 1):
                 self._pgconn.consume_input()
+
+    def _is_drained(self, messages: int, size: int) -> bool:
+        """Whether there is no more, or too little to go on, after a read that brought this."""
+        if self._is_sealed:
+            has_more = messages >= self._reads
+            self._reads = min(2 * self._reads, READS_MAX) if has_more else max(1, messages)
+            return not has_more
+        self._quiet = self._quiet + 1 if self._naps and size < QUIET_BYTES else 0
+        return not size or self._quiet >= QUIET_READS
 
     def _hand_over(self, found: list[bytes], large: memoryview | None) -> bool:
         """Give messages to the takers, the large one last. True when the reader must stop; what is left then comes first

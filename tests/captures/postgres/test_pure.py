@@ -20,7 +20,6 @@ from hub_captures.postgres.cells import (
     NULL_MARK,
     QUOTE,
     UNCHANGED,
-    cells_of_copied,
     copied_cells,
     tuple_cells,
 )
@@ -153,7 +152,7 @@ def test_many_rows_become_the_same_documents_as_each_of_them(rows: list[tuple[An
     assert decoder.part((1, 5)).of_tuples(messages) in ([b"".join(part)] + [None] * is_long)
     copies = [csv(list(row)) for row in rows]
     plain = [copy for copy in copies if QUOTE not in copy]
-    assert decoder.whole.of_cells(cells_of_copied(plain), len(plain)) == b"".join(
+    assert decoder.whole.of_copied(plain) == b"".join(
         [line for line, copy in zip(expected, copies, strict=True) if QUOTE not in copy]
     )
 
@@ -178,7 +177,7 @@ def test_a_copied_row_becomes_the_same_document_as_the_tuple(values: list[str | 
     expected = quick(decoder, values)
     assert decoder.document(copied_cells(row)) == expected
     if QUOTE not in row:
-        assert decoder.whole.of_cells(cells_of_copied([row]), 1) == expected
+        assert decoder.whole.of_copied([row]) == expected
 
 
 def test_an_unchanged_value_takes_the_careful_way() -> None:
