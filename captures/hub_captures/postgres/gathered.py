@@ -20,8 +20,7 @@ from hub_captures.postgres.pgoutput import Begin, Relation
 
 WAITING_MAX: Final = 48
 WAITING_BYTES_MAX: Final = 64 << 10
-"""So much is decoded together. With more, rows grow cold in the processor's caches before their turn comes, and the server
-waits for a reader that decodes: with 512 a stream took 5 % longer."""
+"""So much is decoded together, about what one read brings. With 512 a stream over a socket took 5 % longer."""
 TOGETHER_MIN: Final = 8
 """Fewer rows are decoded one by one, which is cheaper."""
 
