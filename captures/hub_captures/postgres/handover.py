@@ -25,6 +25,9 @@ import msgspec
 
 from hub_captures.postgres.position import Chunk, Copying, Key, Visibility
 
+CHUNKS_MAX = 64
+"""A copy that is so many chunks ahead of the stream waits for it: all of them stand in each position."""
+
 SortKey = Callable[[Key], Any]
 """Maps a key to a value that Python compares as the server compares the key; raises Incomparable."""
 
@@ -77,9 +80,19 @@ class HandOver:
         """Complete, and the stream has passed every fence: the table is simply followed from now on."""
         return self.is_complete and len(self._chunks) == 1 and self._chunks[0].fence == 0
 
-    def may_settle(self, lsn: int) -> bool:
-        """Complete, and at `lsn` the stream has passed every fence."""
-        return self.is_complete and self._chunks[-1].fence <= lsn
+    @property
+    def is_far_ahead(self) -> bool:
+        """Nothing more may be read before the stream has come on."""
+        return len(self._chunks) >= CHUNKS_MAX
+
+    @property
+    def awaits_stream(self) -> bool:
+        """The stream is to come on: all of the table is read, or half as much as may be ahead of it."""
+        return self.is_complete or len(self._chunks) >= CHUNKS_MAX // 2
+
+    def has_awaited(self, lsn: int) -> bool:
+        """Whether the stream has come far enough with `lsn`: behind every fence of a table that is read, else behind one."""
+        return self.awaits_stream and self._chunks[-1 if self.is_complete else 0].fence <= lsn
 
     def bounds(self) -> list[Key]:
         """The keys that part the ranges, rising."""

@@ -344,16 +344,16 @@ class Session:
         lsn = max(self._idle_lsn, self._feed.lsn)
         if self._feed.begin is not None or self._feed.has_committed:
             return
-        complete = self._tables.settling()
-        settles = any(handover.may_settle(lsn) for handover in complete)
+        awaiting = self._tables.awaiting_stream()
+        has_awaited = any(handover.has_awaited(lsn) for handover in awaiting)
         now = time.monotonic()
-        if complete and not settles and now - self._marked_at > MARK_S:
+        if awaiting and not has_awaited and now - self._marked_at > MARK_S:
             self._marked_at = now
             await self._upkeep.mark()
             return
         moved = lsn - self._sent_lsn
         if (
-            settles
+            has_awaited
             or moved > IDLE_POSITION_BYTES
             or (moved and time.monotonic() - self._sent_at > IDLE_POSITION_S)
         ):
@@ -424,7 +424,7 @@ class Session:
                 position = None
             durable = position.resend_lsn if position is not None else 0
             is_all = position is not None and position.lsn == self._feed.lsn
-            is_behind = bool(self._tables.settling()) or (durable != told and is_all)
+            is_behind = bool(self._tables.awaiting_stream()) or (durable != told and is_all)
             interval = COPY_STATUS_S if is_behind else self._capture.status_interval
             if self._reply_wanted or now - told_at >= interval:
                 self._reply_wanted = False

@@ -132,10 +132,10 @@ class Tables:
         """The copy of some table waits, goes on, or is complete with changes still to be judged."""
         return bool(self._waiting or self._active)
 
-    def settling(self) -> list[HandOver]:
-        """Copies that are complete, with changes still to be judged."""
+    def awaiting_stream(self) -> list[HandOver]:
+        """Copies that are over when the stream has come to where they were read, or would soon have to wait for it."""
         return [
-            t.handover for t in self._active.values() if t.handover is not None and t.handover.is_complete
+            t.handover for t in self._active.values() if t.handover is not None and t.handover.awaits_stream
         ]
 
     def next_to_copy(self, most: int, now: float) -> list[tuple[int, Tracked]]:
@@ -143,7 +143,7 @@ class Tables:
         for oid, tracked in self._active.items():
             assert tracked.handover is not None
             if not tracked.handover.is_complete and tracked.deferred_until <= now:
-                return [(oid, tracked)]
+                return [] if tracked.handover.is_far_ahead else [(oid, tracked)]
         if now < self.begin_not_before:
             return []
         return list(islice(((o, t) for o, t in self._waiting.items() if t.deferred_until <= now), most))

@@ -305,6 +305,21 @@ def test_a_passed_fence_is_forgotten_and_its_range_kept() -> None:
     assert handover.state.rows == 15
 
 
+def test_a_copy_is_far_ahead_until_the_stream_has_passed_a_fence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hub_captures.postgres.handover.CHUNKS_MAX", 4)
+    handover = HandOver(Copying(), number)
+    for at in range(1, 4):
+        assert handover.awaits_stream == (at > 2)
+        handover.read(Chunk((str(10 * at),), Visibility(50, 60), 1000 * at), 10)
+        assert not handover.is_far_ahead
+    handover.read(Chunk(("40",), Visibility(50, 60), 4000), 10)
+    assert handover.is_far_ahead
+    assert not handover.has_awaited(999)
+    assert handover.has_awaited(1000)
+    assert handover.passed(1000)
+    assert not handover.is_far_ahead
+
+
 def test_a_table_that_is_still_followed_keeps_every_change() -> None:
     handover = HandOver(Copying(refresh=True), number)
     assert handover.keeps(("5",), 100)

@@ -342,3 +342,33 @@ async def test_rows_that_a_policy_hides_are_an_error_and_not_missing(source: Any
             await capture.run(None, source.outlet())
     finally:
         source.run(f"drop owned by {role}", f"drop role {role}")
+
+
+@pytest.mark.parametrize("is_written", [False, True])
+async def test_a_copy_that_is_far_ahead_of_the_stream_waits_for_it(
+    source: Any, monkeypatch: Any, is_written: bool
+) -> None:
+    source.run(
+        "create table t (id int primary key, v int)",
+        "insert into t select n, 0 from generate_series(1, 300) n",
+    )
+    for limit in ("CHUNK_ROWS_FIRST", "CHUNK_ROWS_MAX"):
+        monkeypatch.setattr(f"hub_captures.postgres.copier.{limit}", 10)
+    monkeypatch.setattr("hub_captures.postgres.handover.CHUNKS_MAX", 3)
+    async with source.capturing() as out:
+        if is_written:
+            for number in range(1, 200):
+                source.run(f"update t set v = {number} where id % 3 = {number % 3}")
+                await anyio.lowlevel.checkpoint()
+        await settled(out)
+        await source.caught_up(out)
+    chunks = [
+        len(state.chunks)
+        for frame in out.frames
+        if frame.position is not None
+        for state in frame.position.copying.values()
+    ]
+    assert 0 < max(chunks) <= 3
+    replica = source.replica(out, "public.t")
+    assert replica.faults == []
+    assert {key[0]: row["v"] for key, row in replica.rows.items()} == dict(source.rows("select id, v from t"))
