@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from hub_captures.postgres.connection import Connection, rows
 from hub_captures.postgres.position import Visibility
+from hub_captures.postgres.server import UNBORN
 
 RANGE_MAX = 500_000
 """So many ids are asked for at most. As long as there are more between the oldest transaction that is open on the primary
@@ -27,7 +28,7 @@ class Running(NamedTuple):
 
 _LOOK = f"""
 with bounds as materialized (
-    select xmin, xmax + age((xmax & 4294967295)::text::xid) as unborn
+    select xmin, {UNBORN} as unborn
       from (select pg_snapshot_xmin(s)::text::bigint as xmin, pg_snapshot_xmax(s)::text::bigint as xmax
               from pg_current_snapshot() s) b)
 select unborn, case when unborn - xmin <= {RANGE_MAX} then array(

@@ -26,6 +26,10 @@ from hub_captures.postgres.position import lsn_of
 OLDEST = 13
 """The oldest major version that publishes partitioned tables under the name of their root."""
 
+UNBORN = "xmax + age((xmax & 4294967295)::text::xid)"
+"""The id of the next transaction, from the end of a snapshot, which is no such id: it lies behind the last that is over, and
+others that are open may follow."""
+
 
 class Identity(NamedTuple):
     """Which server this is. A restored or promoted one has another timeline, a new one another system id."""
@@ -134,11 +138,7 @@ async def flushed_lsn(query: Connection) -> int:
 
 async def first_unborn(query: Connection) -> int:
     """The id of the next transaction to come, 64 bits wide: all that write now have a smaller one."""
-    # The end of a snapshot is no such id: it lies behind the last that is over, and others that are open may follow.
-    current = (
-        "select xmax + age((xmax & 4294967295)::text::xid) "
-        "from (select pg_snapshot_xmax(pg_current_snapshot())::text::bigint as xmax) s"
-    )
+    current = f"select {UNBORN} from (select pg_snapshot_xmax(pg_current_snapshot())::text::bigint as xmax) s"
     ((xid,),) = await rows(query, "asking for the next transaction", current)
     return int(xid)
 

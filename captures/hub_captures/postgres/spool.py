@@ -45,18 +45,15 @@ class Spooled:
     def add(self, *parts: bytes | memoryview, subxid: int = 0) -> None:
         """Keep one message, which may be large and lie elsewhere."""
         size = sum([len(part) for part in parts])
-        self.size += size + _ENTRY.size
-        self._held_bytes += size + _ENTRY.size
-        self._held.append(_ENTRY.pack(subxid, size))
         if size <= IN_MEMORY_BYTES:
-            self._held += [part if isinstance(part, bytes) else part.tobytes() for part in parts]
-            if self._held_bytes > IN_MEMORY_BYTES:
-                self._rolled_over()
-        else:
-            # Not copied into one piece with the others.
-            file = self._rolled_over()
-            for part in parts:
-                file.write(part)
+            self.extend([b"".join(parts)], subxid=subxid)
+            return
+        # Not copied into one piece with the others.
+        self.size += size + _ENTRY.size
+        self._held.append(_ENTRY.pack(subxid, size))
+        file = self._rolled_over()
+        for part in parts:
+            file.write(part)
 
     def _rolled_over(self) -> IO[bytes]:
         """The file, with all that was held in it."""
